@@ -1,0 +1,60 @@
+# Everything a fresh machine needs: `make plan`, `make test`. Only Python 3.11+ and make must be there.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+READY := $(VENV)/.ready
+PLAN ?= data/sample/plan.yml
+OUT ?= reports
+
+.PHONY: plan test truth lab lint lock environment bench sample examples clean help
+
+help:            ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, this is %d.%d; set PYTHON=path/to/python3.11" % v[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
+	@if $(BIN)/python -m uv --version >/dev/null 2>&1; then \
+	  $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r requirements.lock && \
+	  $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e . ; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e . ; \
+	fi
+	@touch $(READY)
+
+plan: $(READY)   ## the plan for the sample company (PLAN=… for another)
+	@$(BIN)/micromarket run $(PLAN) --out $(OUT)
+
+test: $(READY)   ## all tests but the long proofs
+	@$(BIN)/python -m pytest
+
+truth: $(READY)  ## long statistical proofs on worlds with known truth
+	@$(BIN)/python -m pytest -m truth
+
+lint: $(READY)   ## ruff, types, clean notebooks
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/nbstripout --verify --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
+
+lab: $(READY)    ## JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir .
+
+sample: $(READY) ## makes data/sample again
+	@$(BIN)/micromarket simulate data/sample --preset telecom
+
+bench: $(READY)  ## the benchmarks
+	@$(BIN)/python benchmarks/run_time.py
+
+lock: $(READY)   ## requirements.lock and environment.yml from pyproject.toml
+	@$(BIN)/python -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+	@$(BIN)/python -m micromarket._environment > environment.yml
+
+clean:           ## forget the environment
+	rm -rf $(VENV)

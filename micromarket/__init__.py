@@ -1,0 +1,1 @@
+"""Micromarket opportunity planner."""

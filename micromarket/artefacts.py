@@ -1,0 +1,118 @@
+"""Every table that a stage leaves for the stages after it: name, file, columns, meaning. Declared once, here.
+
+``tables/`` is published (the contract); ``work/`` stays with the run's working folder. Neither ever holds a row about a
+single customer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A table written by ``stage``. ``keys``: columns that identify a row; ``optional``: columns that may be absent."""
+
+    stage: str
+    path: str
+    keys: tuple[str, ...]
+    columns: tuple[str, ...]
+    meaning: str
+    optional: tuple[str, ...] = ()
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
+ARTEFACTS: dict[str, Artefact] = {
+    # --- data ---------------------------------------------------------------------------------------------------
+    "markets": Artefact(
+        "data", "work/markets.parquet", ("market_id",),
+        _columns("market_id name region territory addressable_customers market_customers customers reps capacity"
+                 " last_target last_actual x_km y_km area_km2"),
+        "one row a market: attributes, its feature columns, active customers at as_of, coverage, and geometry (WGS 84)"
+        " where the company has boundaries",
+    ),
+    "neighbours": Artefact("data", "work/neighbours.parquet", ("market_id", "neighbour_id"),
+                           _columns("market_id neighbour_id"), "pairs of touching markets, both directions"),
+    "cells": Artefact(
+        "data", "work/cells.parquet", ("market_id", "segment"),
+        _columns("market_id segment customers new_customers_last_year revenue_last_year"),
+        "market x segment: customers now on the books; customers won and revenue over the year up to as_of",
+    ),
+    "history": Artefact(
+        "data", "work/history.parquet", ("market_id", "segment", "month"),
+        _columns("market_id segment month new_customers active_customers revenue"),
+        "market x segment x whole calendar month, up to 36 months before as_of; all combinations present",
+    ),
+    "panel": Artefact(
+        "data", "work/panel.parquet", ("market_id", "period"), _columns("market_id period new_customers revenue"),
+        "market x week (or month), all combinations present: the response side of spend",
+    ),
+    "spend": Artefact("data", "work/spend.parquet", ("market_id", "period", "channel"),
+                      _columns("market_id period channel amount"), "money per market, period of the panel, channel"),
+    "current": Artefact("data", "work/current.parquet", ("market_id", "channel"), _columns("market_id channel current"),
+                        "last year's spend scaled to the length of the plan; all combinations present"),
+    "leads": Artefact(
+        "data", "work/leads.parquet", ("market_id", "segment", "channel", "month"),
+        _columns("market_id segment channel month leads mql sal sql won lost lag_days"),
+        "leads by month of creation, and how many of them got how far; lag_days: mean days from created to won."
+        " market_id or segment empty where the lead has none",
+    ),
+    # --- value --------------------------------------------------------------------------------------------------
+    "value_cells": Artefact(
+        "value", "work/value_cells.parquet", ("market_id", "segment"),
+        _columns("market_id segment customers clv clv_low clv_high new_customer_clv new_customer_clv_low"
+                 " new_customer_clv_high first_year_revenue monthly_retention customer_equity"),
+        "market x segment: value per customer (money, discounted margin over the horizon), pooled towards its peers;"
+        " first_year_revenue: expected undiscounted revenue of a new customer in its first 12 months;"
+        " monthly_retention: share of today's revenue that a month later is still there",
+    ),
+    "value_markets": Artefact(
+        "value", "work/value_markets.parquet", ("market_id",),
+        _columns("market_id customers clv clv_low clv_high new_customer_clv new_customer_clv_low new_customer_clv_high"
+                 " first_year_revenue customer_equity acquisition_cost payback_months"),
+        "the same by market (segments weighted by their customers, new ones by the last year's mix)",
+    ),
+    # --- potential ----------------------------------------------------------------------------------------------
+    "scores": Artefact(
+        "potential", "tables/scores.parquet", ("market_id",),
+        _columns("market_id customers penetration share clv clv_low clv_high new_customer_clv customer_equity"
+                 " potential_customers potential_low potential_high headroom opportunity opportunity_share peer_group"
+                 " quadrant play"),
+        "the contract's scores; potential and headroom in customers, opportunity in money",
+    ),
+    # --- response -----------------------------------------------------------------------------------------------
+    "response": Artefact(
+        "response", "tables/response.parquet", ("market_id", "channel"),
+        _columns("market_id channel current_spend effect effect_low effect_high marginal_return source"),
+        "the contract's response; effect: new customers that the current spend of the plan period brings;"
+        " marginal_return: value (money) of the next unit of money",
+    ),
+    "curves": Artefact(
+        "response", "work/curves.parquet", ("market_id", "channel"),
+        _columns("market_id channel amplitude half_spend"),
+        "new customers over the plan period from spend x: amplitude * x / (x + half_spend); posterior mean amplitude",
+    ),
+    "curve_draws": Artefact(
+        "response", "work/curve_draws.parquet", ("market_id", "channel"), _columns("market_id channel"),
+        "columns d000, d001, …: joint posterior draws of the amplitude, same rows and order as curves",
+    ),
+    # --- allocation, targets, funnel, tests ------------------------------------------------------------------------
+    "budget": Artefact(
+        "allocation", "tables/budget.parquet", ("market_id", "channel"),
+        _columns("market_id channel current recommended change incremental_customers incremental_value value_low"
+                 " value_high marginal_return reason"),
+        "the contract's budget; incremental_*: against keeping the current allocation, over the plan period",
+    ),
+    "targets": Artefact("targets", "tables/targets.parquet", ("market_id", "segment", "period"),
+                        _columns("market_id segment period new_customers revenue margin p_attain last_target"),
+                        "the contract's targets"),
+    "funnel": Artefact("funnel", "tables/funnel.parquet", ("market_id", "segment", "period"),
+                       _columns("market_id segment period leads mql sal sql won"), "the contract's funnel"),
+    "tests": Artefact("tests", "tables/tests.parquet", ("market_id",), _columns("market_id arm pair test"),
+                      "the contract's tests"),
+}  # fmt: skip
+
+STAGES = ("data", "value", "potential", "response", "allocation", "targets", "funnel", "tests", "plan")

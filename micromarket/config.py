@@ -1,0 +1,354 @@
+"""``plan.yml`` as frozen settings: unknown keys refused with a hint, every problem reported at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from micromarket import _readers as read
+from micromarket._readers import SectionReader
+from micromarket.errors import InputError, Problem, did_you_mean, shown
+
+RELATIONSHIPS = ("contractual", "non-contractual")
+FORMATS = ("pdf", "html", "xlsx")
+PERIODS = ("week", "month", "quarter")
+TABLES = (
+    "markets", "customers", "transactions", "customer_summary", "subscriptions", "spend", "outcomes", "leads",
+    "sales_force", "field_notes", "experiments",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Company:
+    """Who the plan is for. ``currency``: ISO 4217 code that every amount is in."""
+
+    name: str
+    currency: str = "USD"
+
+
+@dataclass(frozen=True)
+class PlanPeriod:
+    """First and last day of the plan, both included."""
+
+    start: dt.date
+    end: dt.date
+
+    @property
+    def days(self) -> int:
+        return (self.end - self.start).days + 1
+
+    @property
+    def years(self) -> float:
+        """Length in years of 365.25 days, or exactly a whole number where the dates say so."""
+        after = self.end + dt.timedelta(days=1)
+        if (after.month, after.day) == (self.start.month, self.start.day):
+            return float(after.year - self.start.year)
+        return self.days / 365.25
+
+
+@dataclass(frozen=True)
+class Economics:
+    """Money rules. Rates are fractions per year, except ``margin_rate`` (margin per unit of revenue).
+
+    ``servicing_cost``: money per customer and month, taken off the margin. ``margin_rate`` may be left out only where
+    every transaction carries its own margin.
+    """
+
+    relationship: str
+    margin_rate: float | None = None
+    discount_rate: float = 0.10
+    horizon_months: int = 36
+    servicing_cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a table comes from: a file, a file seen through SQL, or a database seen through SQL.
+
+    ``extra`` names further files that the SQL may use beside ``input``.
+    """
+
+    table: str
+    path: Path | None = None
+    sql: str | None = None
+    connection: str | None = None
+    extra: tuple[tuple[str, Path], ...] = ()
+    layer: str | None = None
+    shown_as: str = ""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of the reallocation; see the contract. Changes are (lowest, highest) ratios to the current money."""
+
+    total: float | None = None  # None: current
+    max_shift: float = 0.30
+    market_change: tuple[float, float] = (0.5, 2.0)
+    cell_change: tuple[float, float] = (0.0, 3.0)
+    channel_change: tuple[float, float] | None = None
+    region_change: tuple[float, float] | None = None
+    min_return: float | None = None
+    risk_aversion: float = 0.0
+    test_reserve: float = 0.05
+
+
+@dataclass(frozen=True)
+class Targets:
+    """``growth``: of company revenue over the plan period against the same span before; ``attainment``: wanted odds."""
+
+    growth: float = 0.10
+    split: tuple[str, ...] = ("market", "segment")
+    period: str = "month"
+    attainment: float = 0.6
+
+
+@dataclass(frozen=True)
+class Report:
+    """``min_cell``: groups of fewer customers than this are not shown."""
+
+    formats: tuple[str, ...] = FORMATS
+    min_cell: int = 10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything ``plan.yml`` says. ``path`` is the file itself; relative paths in it are relative to its folder."""
+
+    path: Path
+    company: Company
+    as_of: dt.date
+    plan: PlanPeriod
+    economics: Economics
+    data: Mapping[str, Source]
+    features: tuple[str, ...] | None = None
+    budget: Budget = field(default_factory=Budget)
+    targets: Targets = field(default_factory=Targets)
+    report: Report = field(default_factory=Report)
+    seed: int = 1
+
+    def has(self, table: str) -> bool:
+        return table in self.data
+
+
+_READERS: dict[type, dict[str, Callable]] = {
+    Company: {"name": read.text, "currency": read.currency},
+    PlanPeriod: {"start": read.date, "end": read.date},
+    Economics: {
+        "relationship": read.choice(RELATIONSHIPS),
+        "margin_rate": read.number(0, 1, "a fraction from 0 to 1"),
+        "discount_rate": read.number(0, 1, "a fraction per year from 0 to 1"),
+        "horizon_months": read.whole(1, 600, "a whole number of months from 1 to 600"),
+        "servicing_cost": read.number(0, 1e12, "money per customer and month, at least 0"),
+    },
+    Budget: {
+        "total": read.total,
+        "max_shift": read.number(0, 1, "a fraction from 0 to 1"),
+        "market_change": read.band,
+        "cell_change": read.band,
+        "channel_change": read.band,
+        "region_change": read.band,
+        "min_return": read.number(0, 1e9, "value per unit of money, at least 0"),
+        "risk_aversion": read.number(0, 100, "a number from 0 (none) to 100"),
+        "test_reserve": read.number(0, 0.5, "a fraction from 0 to 0.5"),
+    },
+    Targets: {
+        "growth": read.number(-0.9, 10, "a fraction from -0.9 to 10"),
+        "split": read.choices(("market", "segment"), first="market"),
+        "period": read.choice(PERIODS),
+        "attainment": read.number(0.05, 0.95, "a probability from 0.05 to 0.95"),
+    },
+    Report: {
+        "formats": read.choices(FORMATS),
+        "min_cell": read.whole(1, 10_000, "a whole number of customers, at least 1"),
+    },
+}
+_REQUIRED: dict[type, tuple[str, ...]] = {
+    Company: ("name",), PlanPeriod: ("start", "end"), Economics: ("relationship",), Budget: (), Targets: (), Report: (),
+}  # fmt: skip
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without implicit dates: a mistyped day is then our message, not a parser's crash."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def expand_variables(text: str) -> str:
+    """``${NAME}`` and ``${NAME:-default}`` from the environment.
+
+    Raises ``ValueError`` where a variable without default is not set. Secrets belong there, never in ``plan.yml``.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1], match[2])
+        if found is None:
+            raise ValueError(f"the environment variable {match[1]} to be set")
+        return found
+
+    return _VARIABLE.sub(value, text)
+
+
+def _source(table: str, raw: Any, folder: Path) -> Source:
+    def path_of(value: Any) -> Path:
+        if not isinstance(value, str) or not value:
+            raise ValueError("a path")
+        return folder / expand_variables(value)
+
+    if isinstance(raw, str):
+        return Source(table, path=path_of(raw), shown_as=raw)
+    if not isinstance(raw, Mapping):
+        raise ValueError("a path, {path, sql} or {connection, sql}")
+    known = ["path", "connection", "sql", "layer", "with"]
+    for key in raw:
+        if key not in known:
+            raise ValueError(did_you_mean(key, known))
+    if ("path" in raw) == ("connection" in raw):
+        raise ValueError("either path or connection")
+    sql = raw.get("sql")
+    if sql is not None:
+        if not isinstance(sql, str) or not sql.strip():
+            raise ValueError("sql to be a query, or the name of a .sql file")
+        if sql.strip().endswith(".sql"):
+            try:
+                sql = (folder / expand_variables(sql.strip())).read_text(encoding="utf-8")
+            except OSError as error:
+                raise ValueError(f"a readable file {sql.strip()}") from error
+    if "connection" in raw and sql is None:
+        raise ValueError("sql beside connection")
+    extra = raw.get("with") or {}
+    if not isinstance(extra, Mapping) or any(not str(k).isidentifier() or k == "input" for k in extra):
+        raise ValueError("with: names (letters, digits, _) of further files")
+    if extra and sql is None:
+        raise ValueError("sql that uses the files named in with")
+    return Source(
+        table,
+        path=path_of(raw["path"]) if "path" in raw else None,
+        sql=sql,
+        connection=read.text(raw["connection"]) if "connection" in raw else None,
+        extra=tuple((str(k), path_of(v)) for k, v in extra.items()),
+        layer=raw.get("layer"),
+        # a connection may hold a password: only the table's name is ever shown
+        shown_as=str(raw["path"]) if "path" in raw else f"{table} (database)",
+    )
+
+
+def _sources(reader: SectionReader, raw: Any, folder: Path) -> dict[str, Source]:
+    if not isinstance(raw, Mapping):
+        reader.problems.append(Problem(reader.file, "a mapping of tables to files", column="data"))
+        return {}
+    sources: dict[str, Source] = {}
+    for table, value in raw.items():
+        if table not in TABLES:
+            reader.problem(f"data.{table}", table, did_you_mean(table, TABLES))
+        elif value is not None:
+            try:
+                sources[table] = _source(table, value, folder)
+            except ValueError as error:
+                reader.problem(f"data.{table}", value if isinstance(value, str) else "a mapping", str(error))
+    for table in ("markets", "customers"):
+        if table not in raw:
+            reader.problems.append(Problem(reader.file, "this key, it is required", column=f"data.{table}"))
+    purchases = ("transactions", "subscriptions", "customer_summary")
+    if not any(t in raw for t in purchases):
+        reader.problems.append(Problem(reader.file, f"one of {', '.join(purchases)}", column="data"))
+    return sources
+
+
+def read_settings(path: str | Path) -> Settings:
+    """Reads ``plan.yml``.
+
+    Raises
+    ------
+    InputError
+        Listing every problem: unreadable file, unknown key (with the nearest known one), wrong type or range,
+        dates in the wrong order, missing required keys.
+    """
+    path = Path(path).absolute()
+    file = path.name
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem(str(path), "a readable UTF-8 file", value=type(error).__name__)]) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        row = mark.line + 1 if mark else None
+        raise InputError([Problem(file, f"YAML ({getattr(error, 'problem', 'not readable')})", row=row)]) from error
+    if not isinstance(raw, Mapping):
+        raise InputError([Problem(file, "a mapping of keys to values", value=shown(raw))])
+
+    reader = SectionReader(file)
+    known = [f.name for f in fields(Settings) if f.name != "path"]
+    for key in raw:
+        if key not in known:
+            reader.problem(str(key), key, did_you_mean(key, known))
+    for key in ("company", "as_of", "plan", "economics", "data"):
+        if key not in raw:
+            reader.problems.append(Problem(file, "this key, it is required", column=key))
+
+    def section(key: str, cls: type) -> Any:
+        if key not in raw and _REQUIRED[cls]:
+            return None
+        return reader.section(raw.get(key), key, cls, _REQUIRED[cls], _READERS[cls])
+
+    parts = {
+        "company": section("company", Company),
+        "plan": section("plan", PlanPeriod),
+        "economics": section("economics", Economics),
+        "budget": section("budget", Budget),
+        "targets": section("targets", Targets),
+        "report": section("report", Report),
+    }
+    as_of = None
+    if "as_of" in raw:
+        try:
+            as_of = read.date(raw["as_of"])
+        except ValueError as error:
+            reader.problem("as_of", raw["as_of"], str(error))
+    plan = parts["plan"]
+    if plan is not None and plan.end < plan.start:
+        reader.problem("plan.end", plan.end, f"a day on or after plan.start ({plan.start})")
+    if plan is not None and as_of is not None and plan.end <= as_of:
+        reader.problem("plan.end", plan.end, f"a day after as_of ({as_of})")
+    sources = _sources(reader, raw.get("data"), path.parent) if "data" in raw else {}
+    features = raw.get("features")
+    if features is not None and (not isinstance(features, list) or not all(isinstance(f, str) for f in features)):
+        reader.problem("features", features, "a list of column names of the markets table")
+        features = None
+    seed = raw.get("seed", 1)
+    try:
+        seed = read.whole(0, 2**31 - 1, "a whole number of at least 0")(seed)
+    except ValueError as error:
+        reader.problem("seed", seed, str(error))
+    economics = parts["economics"]
+    if economics is not None and economics.relationship == "contractual" and sources:
+        if "subscriptions" not in sources:
+            reader.problems.append(
+                Problem(file, "data.subscriptions, as the relationship is contractual", column="data")
+            )
+        if economics.margin_rate is None:
+            reader.problems.append(
+                Problem(file, "this key, as the relationship is contractual", column="economics.margin_rate")
+            )
+    if reader.problems:
+        raise InputError(reader.problems)
+    return Settings(
+        path=path,
+        as_of=as_of,
+        data=sources,
+        features=None if features is None else tuple(features),
+        seed=seed,
+        **parts,
+    )  # type: ignore[arg-type]

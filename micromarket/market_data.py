@@ -1,0 +1,56 @@
+"""A company's data once it is aggregated: everything the stages after ``data`` read, and no row about one customer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from micromarket.workspace import Workspace
+
+_TABLES = ("markets", "neighbours", "cells", "history", "panel", "spend", "current", "leads")
+_OPTIONAL = ("neighbours", "panel", "spend", "current", "leads")
+
+
+@dataclass(frozen=True)
+class MarketData:
+    """Aggregated tables; columns and keys as declared in :data:`micromarket.artefacts.ARTEFACTS`.
+
+    ``neighbours``, ``panel``, ``spend``, ``current`` and ``leads`` are ``None`` where the company has no such data.
+
+    Attributes
+    ----------
+    features : tuple of str
+        Numeric columns of ``markets`` that may explain potential.
+    frequency : {"week", "month", None}
+        Length of the periods in ``panel`` and ``spend``.
+    facts : mapping
+        The numbers of the data stage's notes.
+    """
+
+    markets: pd.DataFrame
+    cells: pd.DataFrame
+    history: pd.DataFrame
+    neighbours: pd.DataFrame | None = None
+    panel: pd.DataFrame | None = None
+    spend: pd.DataFrame | None = None
+    current: pd.DataFrame | None = None
+    leads: pd.DataFrame | None = None
+    features: tuple[str, ...] = ()
+    frequency: str | None = None
+    facts: Mapping[str, Any] = None  # type: ignore[assignment]
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> MarketData:
+        """What the data stage left in ``workspace``."""
+        facts = workspace.notes("data").numbers
+        tables = {t: workspace.read_if_there(t) if t in _OPTIONAL else workspace.read(t) for t in _TABLES}
+        return cls(**tables, features=tuple(facts["features"]), frequency=facts["frequency"], facts=facts)
+
+    def write(self, workspace: Workspace) -> None:
+        for table in _TABLES:
+            frame = getattr(self, table)
+            if frame is not None:
+                workspace.write(table, frame)
