@@ -1,0 +1,67 @@
+"""What the stages' notebooks share: finding their files from any working directory, and showing what a stage says."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+
+from micromarket.config import Settings, read_settings
+from micromarket.findings import finding
+from micromarket.notes import Notes
+from micromarket.workspace import Workspace
+
+
+def open_run(plan: str | Path, run_dir: str | Path) -> tuple[Settings, Workspace]:
+    """Settings and run directory of a notebook.
+
+    Relative paths are looked for from the working directory, and from the folder above it where ``plan`` is only
+    there: the same defaults then serve papermill in the repository and JupyterLab in ``notebooks/``.
+
+    Raises
+    ------
+    InputError
+        Where ``plan`` can't be read; lists every problem.
+    """
+    here = Path.cwd()
+    base = here.parent if not (here / plan).exists() and (here.parent / plan).exists() else here
+    workspace = Workspace(base / run_dir)
+    workspace.run_dir.mkdir(parents=True, exist_ok=True)
+    return read_settings(base / plan), workspace
+
+
+@dataclass(frozen=True)
+class Said:
+    """A stage's notes as a notebook shows them; text from data is escaped."""
+
+    stage: str
+    notes: Notes
+
+    def _parts(self) -> list[tuple[str, list[str]]]:
+        failed = [f"{c.name}: {c.detail}".rstrip(": ") for c in self.notes.checks if not c.passed]
+        passed = [c.name for c in self.notes.checks if c.passed]
+        return [
+            ("Mind this", list(self.notes.warnings)),
+            ("Checks that failed", failed),
+            ("Taken as given", [f"{a.text} (source: {a.source})" for a in self.notes.assumptions]),
+            ("Checks passed", ["; ".join(passed)] if passed else []),
+        ]
+
+    def _repr_html_(self) -> str:
+        lines = [f"<p><b>{html.escape(finding(self.stage, self.notes.numbers))}</b></p>"]
+        for title, texts in self._parts():
+            if texts:
+                items = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
+                lines.append(f"<p>{title}</p><ul>{items}</ul>")
+        return "".join(lines)
+
+    def __repr__(self) -> str:
+        lines = [finding(self.stage, self.notes.numbers)]
+        for title, texts in self._parts():
+            lines += [f"{title}:", *(f"  - {text}" for text in texts)] if texts else []
+        return "\n".join(lines)
+
+
+def show_notes(stage: str, notes: Notes) -> Said:
+    """What ``stage`` found, warns of and takes as given, for the last line of a cell."""
+    return Said(stage, notes)

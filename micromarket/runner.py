@@ -1,0 +1,194 @@
+"""Runs the stages' notebooks one after the other and publishes one finished run folder, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from micromarket.config import Settings, read_settings
+from micromarket.errors import MicromarketError, StageError, did_you_mean
+from micromarket.findings import finding
+from micromarket.manifest import build_manifest, now
+from micromarket.pipeline import PIPELINE, Stage, notebooks_folder, run_key, stage_key
+from micromarket.runner_inputs import Input, fingerprints, refuse_changed
+from micromarket.runner_notebook import execute_notebook
+from micromarket.runner_store import Record, WorkingDirectory, copy_published, prune, publish, slug
+from micromarket.workspace import Workspace, write_json
+
+
+def to_terminal(line: str) -> None:
+    """One line of progress on standard error, at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def check_input(settings: Settings) -> Mapping[str, int]:
+    """Reads and validates every table, returns their rows; see :func:`micromarket.load.check`."""
+    from micromarket.load import check  # heavy; a mistyped option should be answered without it
+
+    return check(settings)
+
+
+def run(
+    plan: str | Path,
+    out: str | Path = "reports",
+    until: str | None = None,
+    resume: bool = False,
+    *,
+    progress: Callable[[str], None] = to_terminal,
+    pipeline: Sequence[Stage] = PIPELINE,
+    notebooks: str | Path | None = None,
+    check: Callable[[Settings], Mapping[str, int] | None] = check_input,
+    command: Sequence[str] | None = None,
+) -> Path:
+    """Makes the plan.
+
+    Everything is read and validated before anything is written. The notebooks then run in a private folder
+    ``out/.work/…``; the finished run folder ``out/<as_of>-<company>-<key>`` appears at once, by a rename.
+
+    Parameters
+    ----------
+    plan : str or Path
+        ``plan.yml``.
+    out : str or Path
+        Folder of run folders; made if need be.
+    until : str, optional
+        Last stage to run; the manifest names those that did not.
+    resume : bool
+        Take over the result of a stage from an earlier run, finished or not, if nothing it depends on has changed.
+    progress : callable
+        Gets one line of text at a time.
+    pipeline, notebooks, check
+        Stage table, folder of its notebooks and validation of the input, for pipelines of one's own.
+    command : sequence of str, optional
+        For the manifest.
+
+    Returns
+    -------
+    Path
+        The run folder.
+
+    Raises
+    ------
+    InputError
+        Listing every problem of the input; nothing has been written.
+    NotebookFailed
+        A stage stopped; its notebook is kept with the error, nothing is published.
+    StageError
+        Any other reason, such as a folder that can't be written or data that changed during the run.
+    """
+    names = [stage.name for stage in pipeline]
+    if until is not None and until not in names:
+        raise StageError(f"no stage {until!r}: expected {did_you_mean(until, names)}")
+    settings = read_settings(plan)
+    began, started = time.monotonic(), now()
+    rows = check(settings) or {}
+    inputs = fingerprints(settings)
+    progress(f"input is sound: {', '.join(inputs)} ({time.monotonic() - began:.1f} s)")
+    key = run_key(settings, {table: item.name_key for table, item in inputs.items()})
+    name = f"{settings.as_of.isoformat()}-{slug(settings.company.name)}-{key[:8]}"
+    folder = Path(notebooks) if notebooks is not None else notebooks_folder()
+    work = WorkingDirectory(Path(out).absolute(), name)
+    records: list[Record] = []
+
+    def manifest(failed: tuple[str, str] | None = None) -> dict[str, Any]:
+        return build_manifest(
+            settings, inputs, rows, pipeline, records,
+            key=key, started=started, until=until, command=command, failed=failed,
+        )  # fmt: skip
+
+    try:
+        wanted = pipeline[: names.index(until) + 1] if until else pipeline
+        for number, stage in enumerate(wanted, start=1):
+            try:
+                records.append(_run_stage(stage, work, folder, settings, inputs, records, resume))
+            except MicromarketError as error:
+                write_json(work.path / "manifest.json", manifest((stage.name, str(error))))
+                raise
+            progress(_line(number, len(wanted), records[-1]))
+        refuse_changed(inputs)
+        published = _publish(work, name, settings, records, manifest())
+    finally:
+        work.close()
+        prune(work.out)
+    progress(f"done in {time.monotonic() - began:.0f} s")
+    return published
+
+
+def _run_stage(
+    stage: Stage,
+    work: WorkingDirectory,
+    notebooks: Path,
+    settings: Settings,
+    inputs: Mapping[str, Input],
+    records: Sequence[Record],
+    resume: bool,
+) -> Record:
+    """Takes over an equal result or runs the notebook; the record is written last."""
+    source = notebooks / stage.notebook
+    if not source.is_file():
+        raise StageError(f"stage {stage.name}: there is no notebook {source}")
+    key = stage_key(
+        stage,
+        settings,
+        {table: item.key for table, item in inputs.items()},
+        {
+            record.stage: {p: h for p, h in record.outputs.items() if not p.startswith("notebooks/")}
+            for record in records
+        },
+        source,
+    )
+    if resume and (found := work.take_over(stage.name, key)) is not None:
+        work.record(found)
+        return found
+    started, began = now(), time.monotonic()
+    inside = f"notebooks/{stage.notebook}"
+    execute_notebook(
+        stage.name, source, work.path / inside, {"plan": str(settings.path), "run_dir": "."}, run_dir=work.path
+    )
+    outputs = work.hashes([*stage.outputs, inside])
+    for path in stage.required:
+        if path not in outputs:
+            raise StageError(f"stage {stage.name}: its notebook ended without writing {path}")
+    record = Record(
+        stage.name, key, "done", finding(stage.name, _numbers(work.path, stage.name)),
+        started, now(), round(time.monotonic() - began, 2), outputs,
+    )  # fmt: skip
+    work.record(record)
+    return record
+
+
+def _numbers(run_dir: Path, stage: str) -> Mapping[str, Any]:
+    path = run_dir / "work" / "notes" / f"{stage}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["numbers"] if path.is_file() else {}
+
+
+def _line(number: int, of: int, record: Record) -> str:
+    took = "reused" if record.status == "reused" else f"{record.seconds:.1f} s"
+    return f"[{number}/{of}] {record.stage:<10} {took:>7}  {record.finding}".rstrip()
+
+
+def _publish(
+    work: WorkingDirectory, name: str, settings: Settings, records: Sequence[Record], manifest: Mapping[str, Any]
+) -> Path:
+    write_json(work.path / "manifest.json", manifest)
+    with work.publishing() as folder:
+        for record in records:
+            copy_published(work.path, folder, record.outputs)
+        if not any(record.stage == "plan" for record in records):
+            _blank_small_groups(folder, settings)
+        write_json(folder / "manifest.json", manifest)
+        return publish(folder, name)
+
+
+def _blank_small_groups(folder: Path, settings: Settings) -> None:
+    """What the plan stage does to the tables that it publishes, for a run that ends before it."""
+    from micromarket.plan import suppress_small_cells
+
+    workspace = Workspace(folder)
+    scores = workspace.read_if_there("scores")
+    if scores is not None:
+        workspace.write("scores", suppress_small_cells(scores, settings.report.min_cell)[0])

@@ -1,0 +1,116 @@
+"""What went into a run: a fingerprint of every input file, and whether it is still the same file."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from micromarket.config import Settings, Source
+from micromarket.errors import StageError
+from micromarket.pipeline import digest_of
+
+#: Files that belong to a Shapefile.
+_SIDECARS = (".dbf", ".shx", ".prj", ".cpg")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input table.
+
+    Attributes
+    ----------
+    table : str
+    key : str
+        sha256 of all that the table's content depends on. A database can change without our noticing: its key is new
+        in every run, so that a stage that reads it is never skipped.
+    name_key : str
+        The same but equal from run to run for a database; it names the run folder.
+    files : tuple of (Path, size in bytes, time of change in ns)
+    shown : dict
+        For the manifest; no connection, no secret.
+    """
+
+    table: str
+    key: str
+    name_key: str
+    files: tuple[tuple[Path, int, int], ...]
+    shown: dict[str, Any]
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _files_of(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file())
+    if path.suffix.lower() == ".shp":
+        return [path, *(p for s in _SIDECARS if (p := path.with_suffix(s)).is_file())]
+    return [path]
+
+
+def _stat(path: Path) -> tuple[Path, int, int]:
+    found = path.stat()
+    return path, found.st_size, found.st_mtime_ns
+
+
+def _without_secrets(connection: str) -> list[str]:
+    parts = urlsplit(connection)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return [parts.scheme, parts.hostname or "", str(port or ""), parts.path]
+
+
+def _fingerprint(source: Source) -> Input:
+    paths = [p for p in (source.path, *(p for _, p in source.extra)) if p is not None]
+    files = [f for path in paths for f in _files_of(path)]
+    hashes = [file_hash(f) for f in files]
+    # names of the files used by SQL count, the folder they lie in doesn't
+    identity = {
+        "sha256": hashes, "files": [f.name for f in files], "sql": source.sql, "layer": source.layer,
+        "with": [name for name, _ in source.extra],
+        "database": _without_secrets(source.connection) if source.connection else None,
+    }  # fmt: skip
+    stats = tuple(_stat(f) for f in files)
+    shown: dict[str, Any] = {"file": source.shown_as, "bytes": sum(size for _, size, _ in stats)}
+    if source.connection:
+        shown = {"file": source.shown_as, "bytes": None}
+    shown["sha256"] = hashes[0] if len(hashes) == 1 else digest_of(hashes) if hashes else None
+    if source.sql is not None:
+        shown["sql_sha256"] = hashlib.sha256(source.sql.encode()).hexdigest()
+    name_key = digest_of(identity)
+    key = digest_of([name_key, uuid.uuid4().hex]) if source.connection else name_key
+    return Input(source.table, key, name_key, stats, shown)
+
+
+def fingerprints(settings: Settings) -> dict[str, Input]:
+    """Of every input table, by name. Reads each file once."""
+    return {table: _fingerprint(source) for table, source in sorted(settings.data.items())}
+
+
+def refuse_changed(inputs: dict[str, Input]) -> None:
+    """A plan must come from one state of the data.
+
+    Raises
+    ------
+    StageError
+        Naming the files that are not what they were when the run began.
+    """
+    changed = []
+    for item in inputs.values():
+        for path, size, modified in item.files:
+            try:
+                if _stat(path) != (path, size, modified):
+                    changed.append(path.name)
+            except OSError:
+                changed.append(path.name)
+    if changed:
+        raise StageError(f"changed while the run was on: {', '.join(sorted(set(changed)))}; run again")
