@@ -72,7 +72,8 @@ class Economics:
 class Source:
     """Where a table comes from: a file, a file seen through SQL, or a database seen through SQL.
 
-    ``extra`` names further files that the SQL may use beside ``input``.
+    ``extra`` names further files that the SQL may use beside ``input``; ``dissolve`` is a column of a geometry file:
+    areas with the same value are merged before the SQL sees them.
     """
 
     table: str
@@ -81,6 +82,7 @@ class Source:
     connection: str | None = None
     extra: tuple[tuple[str, Path], ...] = ()
     layer: str | None = None
+    dissolve: str | None = None
     shown_as: str = ""
 
 
@@ -211,7 +213,7 @@ def _source(table: str, raw: Any, folder: Path) -> Source:
         return Source(table, path=path_of(raw), shown_as=raw)
     if not isinstance(raw, Mapping):
         raise ValueError("a path, {path, sql} or {connection, sql}")
-    known = ["path", "connection", "sql", "layer", "with"]
+    known = ["path", "connection", "sql", "layer", "dissolve", "with"]
     for key in raw:
         if key not in known:
             raise ValueError(did_you_mean(key, known))
@@ -240,6 +242,7 @@ def _source(table: str, raw: Any, folder: Path) -> Source:
         connection=read.text(raw["connection"]) if "connection" in raw else None,
         extra=tuple((str(k), path_of(v)) for k, v in extra.items()),
         layer=raw.get("layer"),
+        dissolve=raw.get("dissolve"),
         # a connection may hold a password: only the table's name is ever shown
         shown_as=str(raw["path"]) if "path" in raw else f"{table} (database)",
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
+from micromarket.notes import Notes
 from micromarket.workspace import Workspace
 
 _TABLES = ("markets", "neighbours", "cells", "history", "panel", "spend", "current", "leads")
@@ -40,17 +41,20 @@ class MarketData:
     leads: pd.DataFrame | None = None
     features: tuple[str, ...] = ()
     frequency: str | None = None
-    facts: Mapping[str, Any] = None  # type: ignore[assignment]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     @classmethod
     def read(cls, workspace: Workspace) -> MarketData:
         """What the data stage left in ``workspace``."""
-        facts = workspace.notes("data").numbers
+        notes = workspace.notes("data")
+        facts = notes.numbers
         tables = {t: workspace.read_if_there(t) if t in _OPTIONAL else workspace.read(t) for t in _TABLES}
-        return cls(**tables, features=tuple(facts["features"]), frequency=facts["frequency"], facts=facts)
+        return cls(**tables, features=tuple(facts["features"]), frequency=facts["frequency"], facts=facts, notes=notes)
 
     def write(self, workspace: Workspace) -> None:
         for table in _TABLES:
             frame = getattr(self, table)
             if frame is not None:
                 workspace.write(table, frame)
+        workspace.write_notes("data", self.notes)

@@ -1,0 +1,5 @@
+select
+  "CustomerID"                       as customer_id,
+  cast("Zip Code" as varchar)        as market_id,
+  "Contract"                         as segment
+from input

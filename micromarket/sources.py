@@ -1,0 +1,223 @@
+"""Files, SQL and databases → Ibis tables on the embedded DuckDB, as they are (no types enforced yet).
+
+Large files are not read here: Parquet stays where it is until a query needs it; a database's own query result is
+streamed over in batches. A second view with a column ``_row``, the number of the record, lets errors name their place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import ibis
+import pandas as pd
+import pyarrow as pa
+
+from micromarket.config import Source, expand_variables
+from micromarket.errors import InputError, Problem, did_you_mean, shown
+
+ROW = "_row"
+_VECTOR = {".geojson", ".json", ".gpkg", ".shp", ".fgb"}
+_TABULAR = {".csv", ".tsv", ".txt", ".parquet", ".pq", ".xlsx", ".xlsm"}
+
+
+def _compressed_suffix(path: Path) -> str:
+    """The suffix that tells the format: ``.csv`` for ``a.csv.gz``."""
+    suffixes = [s.lower() for s in path.suffixes]
+    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in {".gz", ".zst"} else (suffixes or [""])[-1]
+
+
+class Engine:
+    """One DuckDB, reached through Ibis, that spills to a private temporary folder. A context manager."""
+
+    def __init__(self, memory_limit: str | None = None):
+        self._spill = tempfile.TemporaryDirectory(prefix="micromarket-")
+        self.ibis = ibis.duckdb.connect(temp_directory=self._spill.name)
+        self.duck: Any = self.ibis.con
+        self.duck.execute("SET preserve_insertion_order = true")
+        if memory_limit:
+            self.duck.execute("SET memory_limit = ?", [memory_limit])
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.ibis.disconnect()
+        self._spill.cleanup()
+
+    def put(self, name: str, frame: pd.DataFrame | pa.Table | pa.RecordBatchReader) -> ibis.Table:
+        """A frame as a table of the engine (copied)."""
+        self.duck.register("_incoming", frame)
+        self.duck.execute(f'CREATE OR REPLACE TABLE "{name}" AS SELECT * FROM _incoming')
+        self.duck.unregister("_incoming")
+        return self.ibis.table(name)
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _file_problem(source: Source, error: BaseException, expected: str = "a readable file") -> InputError:
+    text = str(error).strip().splitlines()
+    return InputError([Problem(source.shown_as, expected, value=shown(text[0] if text else type(error).__name__, 160))])
+
+
+def _is_geoparquet(path: Path) -> bool:
+    import pyarrow.parquet as pq
+
+    return path.is_file() and b"geo" in (pq.read_schema(path).metadata or {})
+
+
+def _vector_frame(source: Source, path: Path) -> gpd.GeoDataFrame:
+    if path.suffix.lower() in {".parquet", ".pq"}:
+        return gpd.read_parquet(path)
+    return gpd.read_file(path, layer=source.layer) if source.layer else gpd.read_file(path)
+
+
+def _geometry_problems(source: Source, frame: gpd.GeoDataFrame) -> list[Problem]:
+    if frame.crs is None:
+        return [Problem(source.shown_as, "a file that declares its coordinate reference system", column="geometry")]
+    geometry = frame.geometry
+    present = ~(geometry.isna() | geometry.is_empty)
+    if not present.any():
+        return [Problem(source.shown_as, "at least one geometry", column="geometry")]
+    if frame.crs.is_geographic:
+        bounds = geometry[present].bounds
+        outside = (bounds.minx < -180.001) | (bounds.maxx > 360.001) | (bounds.miny < -90.001) | (bounds.maxy > 90.001)
+        if outside.any():
+            first = outside.idxmax()
+            at = f"{bounds.loc[first, 'minx']:.6g}, {bounds.loc[first, 'miny']:.6g}"
+            expected = f"degrees, as the file declares {frame.crs.to_string()}"
+            row, more = int(first) + 1, int(outside.sum()) - 1
+            return [Problem(source.shown_as, expected, column="geometry", row=row, value=at, more=more)]
+    return []
+
+
+def _dissolved(source: Source, frame: gpd.GeoDataFrame, column: str) -> gpd.GeoDataFrame:
+    if column not in frame.columns:
+        expected = did_you_mean(column, [c for c in frame.columns if c != frame.geometry.name])
+        raise InputError(
+            [Problem(source.shown_as, expected, column=f"data.{source.table}.dissolve", value=shown(column))]
+        )
+    frame = frame.set_geometry(frame.geometry.make_valid())
+    return frame[[column, frame.geometry.name]].dissolve(by=column, as_index=False)
+
+
+def _register_file(engine: Engine, source: Source, path: Path, name: str) -> Any:
+    """Makes the view ``name`` of a file; returns the CRS of its geometry, if it has one."""
+    if not path.exists():
+        raise InputError([Problem(source.shown_as, "an existing file", value="nothing there")])
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError([Problem(source.shown_as, "at least one row", value="an empty file")])
+    suffix = _compressed_suffix(path)
+    duck = engine.duck
+    try:
+        if suffix in _VECTOR or (suffix in {".parquet", ".pq"} and _is_geoparquet(path)):
+            frame = _vector_frame(source, path)
+            if not isinstance(frame, gpd.GeoDataFrame):
+                frame = gpd.GeoDataFrame(frame, geometry=gpd.GeoSeries([None] * len(frame)))
+            problems = _geometry_problems(source, frame)
+            if problems:
+                raise InputError(problems)
+            if source.dissolve is not None and path == source.path:
+                frame = _dissolved(source, frame, source.dissolve)
+            flat = pd.DataFrame(frame.drop(columns=frame.geometry.name))
+            flat["geometry"] = frame.geometry.to_wkb()
+            engine.put(name, pa.Table.from_pandas(flat, preserve_index=False))
+            return frame.crs
+        if suffix in {".csv", ".tsv", ".txt"}:
+            options = "all_varchar = true, header = true, sample_size = -1, null_padding = false"
+            # a table, not a view: DuckDB would push later casts down into its CSV reader, which then fails as a whole
+            duck.execute(f'CREATE TABLE "{name}" AS SELECT * FROM read_csv({_quoted(path)}, {options})')
+        elif suffix in {".parquet", ".pq"} or path.is_dir():
+            pattern = path / "**" / "*.parquet" if path.is_dir() else path
+            duck.execute(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet({_quoted(pattern)})')
+        elif suffix in {".xlsx", ".xlsm"}:
+            frame = pd.read_excel(path, sheet_name=source.layer or 0, dtype=object)
+            for column in frame.columns:
+                if not pd.api.types.infer_dtype(frame[column], skipna=True).startswith(("datetime", "float", "int")):
+                    frame[column] = frame[column].map(lambda v: None if pd.isna(v) else str(v))
+                else:
+                    frame[column] = frame[column].infer_objects()
+            frame.columns = [str(c) for c in frame.columns]
+            engine.put(name, pa.Table.from_pandas(frame, preserve_index=False))
+        else:
+            known = sorted(_VECTOR | _TABULAR)
+            raise InputError([Problem(source.shown_as, did_you_mean(suffix, known), value=shown(suffix))])
+    except InputError:
+        raise
+    except Exception as error:
+        raise _file_problem(source, error) from error
+    return None
+
+
+def _from_database(engine: Engine, source: Source, name: str) -> None:
+    """Runs the query where the data is and streams the result over, batch by batch."""
+    assert source.connection is not None
+    assert source.sql is not None
+    try:
+        remote = ibis.connect(expand_variables(source.connection))
+    except ValueError as error:
+        raise InputError([Problem(source.shown_as, str(error), column=f"data.{source.table}.connection")]) from error
+    except Exception as error:
+        # the driver's message may repeat the URL, which may hold a password: only the error's type is shown
+        expected = "a database that answers"
+        raise InputError([Problem(source.shown_as, expected, value=type(error).__name__)]) from error
+    try:
+        engine.put(name, remote.sql(source.sql).to_pyarrow_batches())
+    except Exception as error:
+        raise _file_problem(source, error, "a query that the database can run") from error
+    finally:
+        remote.disconnect()
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A source as the engine sees it. ``numbered``: the same with ``_row``; ``crs``: of its ``geometry`` (WKB)."""
+
+    source: Source
+    table: ibis.Table
+    numbered: ibis.Table
+    crs: Any = None
+
+
+def read_source(engine: Engine, source: Source) -> RawTable:
+    """The table as it is.
+
+    Raises
+    ------
+    InputError
+        Missing, empty, unreadable or unknown file; query that fails; geometry without CRS or outside of it.
+    """
+    raw = f"raw_{source.table}"
+    crs = None
+    if source.connection is not None:
+        _from_database(engine, source, raw)
+    else:
+        assert source.path is not None
+        scope = f"file_{source.table}"
+        crs = _register_file(engine, source, source.path, scope)
+        if source.sql is None:
+            raw = scope
+        else:
+            names = [("input", scope)]
+            for extra, path in source.extra:
+                other = f"{scope}_{extra}"
+                found = _register_file(engine, source, path, other)
+                crs = found if crs is None else crs
+                names.append((extra, other))
+            scopes = ", ".join(f'"{alias}" AS (SELECT * FROM "{table}")' for alias, table in names)
+            query = source.sql.strip().rstrip(";")
+            try:
+                engine.duck.execute(f'CREATE TABLE "{raw}" AS WITH {scopes} SELECT * FROM ({query})')
+            except Exception as error:
+                raise _file_problem(source, error, "a query that DuckDB can run on input") from error
+    numbered = f"numbered_{source.table}"
+    engine.duck.execute(f'CREATE VIEW "{numbered}" AS SELECT row_number() OVER () AS {ROW}, * FROM "{raw}"')
+    return RawTable(source, engine.ibis.table(raw), engine.ibis.table(numbered), crs)
