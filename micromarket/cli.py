@@ -1,0 +1,163 @@
+"""The command ``micromarket``. Exit status: 0 done, 2 input or configuration is wrong, 1 anything else."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+
+from micromarket.artefacts import STAGES
+from micromarket.errors import EXIT_DONE, EXIT_FAILED, MicromarketError, MicromarketWarning
+
+# Commands import what they need: `--help` and a mistyped option are answered at once.
+
+
+def _init(args: argparse.Namespace) -> None:
+    from micromarket.starter import write_starter
+
+    written = write_starter(args.dir)
+    print(f"{len(written)} files: describe your company in {written[0]}, fill the tables, then")
+    print(f"micromarket check {written[0]}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    from micromarket.config import read_settings
+    from micromarket.load import check
+
+    rows = check(read_settings(args.plan))
+    for table, count in sorted(rows.items()):
+        print(f"{table:<18}{count:>14,} rows")
+    print("no problem found")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from micromarket.runner import run
+
+    command = ["micromarket", *args.argv]
+    print(run(args.plan, args.out, until=args.until, resume=args.resume, command=command))
+
+
+def _simulate(args: argparse.Namespace) -> None:
+    from micromarket.simulate import simulate
+
+    given = {k: getattr(args, k) for k in ("markets", "customers", "weeks", "relationship", "preset")}
+    simulate(
+        args.dir, seed=args.seed, endogenous=args.endogenous, no_response=args.no_response, sparse=args.sparse,
+        **{k: v for k, v in given.items() if v is not None},
+    )  # fmt: skip
+    print(args.dir)
+
+
+def _readout(args: argparse.Namespace) -> None:
+    from micromarket.readout import readout
+
+    regions = None
+    if args.plan is not None:
+        from micromarket.config import read_settings
+        from micromarket.load import open_dataset
+
+        with open_dataset(read_settings(args.plan)) as dataset:
+            if "region" in dataset.markets.columns:
+                regions = dataset.markets.set_index("market_id")["region"]
+    print(readout(args.run, args.actuals, regions).to_text())
+
+
+def _at_least(lowest: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        value = int(text)
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"{text} is below {lowest}")
+        return value
+
+    whole.__name__ = "whole number"
+    return whole
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("micromarket")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    # with the top-level parser's default None, `micromarket run --debug` and `micromarket --debug run` both work
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+    parser = argparse.ArgumentParser(
+        "micromarket", description="One opportunity plan that sales and marketing both sign.", parents=[common]
+    )
+    parser.add_argument("--version", action="version", version=f"micromarket {_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, do: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, parents=[common])
+        sub.set_defaults(do=do)
+        return sub
+
+    init = command("init", _init, "a starter plan.yml with comments, and an empty template of every table")
+    init.add_argument("dir", metavar="DIR")
+
+    check = command("check", _check, "reads and validates everything, writes nothing; lists every problem at once")
+    check.add_argument("plan", metavar="PLAN.yml")
+
+    run = command("run", _run, "makes the plan; the last line on standard output is the run folder")
+    run.add_argument("plan", metavar="PLAN.yml")
+    run.add_argument("--out", default="reports", metavar="DIR", help="folder of run folders (default: reports)")
+    run.add_argument("--until", choices=STAGES, metavar="STAGE", help=f"last stage to run: {', '.join(STAGES)}")
+    run.add_argument("--resume", action="store_true", help="take over stages that nothing has changed for")
+
+    simulate = command("simulate", _simulate, "a synthetic company in the input format, with its truth in DIR/truth/")
+    simulate.add_argument("dir", metavar="DIR")
+    for option, lowest in (("--markets", 1), ("--customers", 1), ("--weeks", 1)):
+        simulate.add_argument(option, type=_at_least(lowest), metavar="N")
+    simulate.add_argument("--seed", type=_at_least(0), default=1, metavar="S")
+    simulate.add_argument("--relationship", choices=("contractual", "non-contractual"))
+    simulate.add_argument("--preset", metavar="NAME", help="a ready-made company, such as telecom")
+    simulate.add_argument("--endogenous", action="store_true", help="spend follows demand")
+    simulate.add_argument("--no-response", action="store_true", help="spend has no effect at all")
+    simulate.add_argument("--sparse", action="store_true", help="many markets with hardly any customers")
+
+    readout = command("readout", _readout, "what a plan has brought so far, against its targets")
+    readout.add_argument("run", metavar="RUN", help="a finished run folder")
+    readout.add_argument("--actuals", nargs="+", required=True, metavar="FILE", help="tables like outcomes")
+    readout.add_argument("--plan", metavar="PLAN.yml", help="the company's plan.yml, to also show regions")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit status (argparse exits with 2 by itself)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(argv)
+    args.argv = argv
+    debug = getattr(args, "debug", False)
+    if not debug:
+        warnings.simplefilter("ignore")  # of libraries; ours are told in the plan
+        warnings.filterwarnings("default", category=MicromarketWarning)
+    try:
+        args.do(args)
+    except MicromarketError as error:
+        print(error, file=sys.stderr)
+        if debug:
+            traceback.print_exc()
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("stopped; the same command with --resume goes on from here", file=sys.stderr)
+        return EXIT_FAILED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            text = (str(error).splitlines() or [""])[0]
+            print(f"{type(error).__name__}: {text} (run with --debug for the traceback)", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""A starter for one's own company: ``plan.yml`` with every key explained, and an empty template of every table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from micromarket.errors import InputError, Problem
+from micromarket.tables import TABLE_SCHEMAS
+from micromarket.workspace import write_atomically
+
+PLAN = """\
+# What the plan is made from. Relative paths are relative to this file. Check it with: micromarket check plan.yml
+# Keys that are commented out show their default.
+
+company:
+  name: Example Company
+  currency: USD                  # every amount of money, in and out, is in this currency
+
+as_of: 2026-06-30                # data count up to and including this day
+plan:
+  start: 2026-07-01              # first and last day of the plan, both included
+  end: 2027-06-30
+
+economics:
+  relationship: non-contractual  # contractual: customers have contracts (data.subscriptions); else non-contractual
+  margin_rate: 0.35              # contribution margin per unit of revenue; may be left out where transactions have one
+  # discount_rate: 0.10          # per year
+  # horizon_months: 36           # how far ahead a customer's margin counts
+  # servicing_cost: 0.0          # money per customer and month, taken off the margin
+
+# A table is a file (CSV, Parquet, Excel, GeoJSON, GeoPackage, GeoParquet, Shapefile), a file seen through SQL,
+#   transactions: {path: orders.csv, sql: "select client as customer_id, day as date, total as amount from input"}
+# or a query to a database; secrets belong in the environment, never in this file:
+#   customers: {connection: "postgres://${DB_USER}:${DB_PASSWORD}@host/shop", sql: customers.sql}
+data:
+__DATA__
+# features: [median_income]      # columns of markets that may explain potential; default: every numeric one
+
+# budget:
+#   total: current               # or an amount of money for the plan period
+#   max_shift: 0.30              # largest share of the total that may change place
+#   market_change: [0.5, 2.0]    # lowest and highest ratio of a market's money to its current money
+#   cell_change: [0.0, 3.0]      # the same for a market's money in one channel
+#   channel_change: null         # the same for a channel's money in all markets
+#   region_change: null          # the same for a region's money
+#   min_return: null             # least value that the next unit of money must bring
+#   risk_aversion: 0.0           # 0: the best expected gain; higher: surer gains first
+#   test_reserve: 0.05           # share of the total that may be used to prove that the moves work
+
+# targets:
+#   growth: 0.10                 # company revenue over the plan period against the same span before
+#   split: [market, segment]
+#   period: month                # week, month or quarter
+#   attainment: 0.6              # odds that a target should have
+
+# report:
+#   formats: [pdf, html, xlsx]
+#   min_cell: 10                 # groups of fewer customers than this are not shown
+
+# seed: 1                        # equal seeds and equal data give equal plans
+"""
+_REQUIRED = ("markets", "customers", "transactions")
+
+
+def starter_files() -> dict[str, str]:
+    """Name and text of every file of the starter."""
+    lines = []
+    for table, schema in TABLE_SCHEMAS.items():
+        entry = f"{table}: {table}.csv"
+        mark = "" if table in _REQUIRED else "# "
+        lines.append(f"  {mark}{entry:<40} # {schema.description}".rstrip())
+    lines.append("  # markets with their borders: give a GeoJSON, GeoPackage or GeoParquet file instead of the CSV")
+    files = {"plan.yml": PLAN.replace("__DATA__", "\n".join(lines))}
+    for table, schema in TABLE_SCHEMAS.items():
+        names = [name for name, column in schema.columns.items() if (column.metadata or {}).get("type") != "geometry"]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(names)
+        files[f"{table}.csv"] = text.getvalue()
+    return files
+
+
+def write_starter(directory: str | Path) -> list[Path]:
+    """Writes the starter; returns its files.
+
+    Raises
+    ------
+    InputError
+        Naming the files that are there already; nothing is written then.
+    """
+    folder = Path(directory)
+    files = starter_files()
+    if folder.exists() and not folder.is_dir():
+        raise InputError([Problem(str(folder), "a folder, or a name that is free", value="a file")])
+    there = [Problem(str(folder / name), "no such file yet (nothing is overwritten)") for name in files
+             if (folder / name).exists()]  # fmt: skip
+    if there:
+        raise InputError(there)
+    return [
+        write_atomically(folder / name, lambda p, text=text: p.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        for name, text in files.items()
+    ]
