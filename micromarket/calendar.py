@@ -46,7 +46,7 @@ def frequency_of(days: pd.Series) -> tuple[str, dt.date]:
     monthly = bool((days.dt.day == 1).all()) and (gaps.empty or gaps.median() > 20)
     if monthly or (len(gaps) and gaps.median() > 20):
         return "month", days.iloc[0].date()
-    same_weekday = days.dt.dayofweek.nunique() == 1
+    same_weekday = days.dt.day_of_week.nunique() == 1
     return "week", days.iloc[0].date() if same_weekday else _MONDAY
 
 
