@@ -1,0 +1,220 @@
+"""The finding in one sentence: chosen by what the data support, never stronger than they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from micromarket.config import Settings
+from micromarket.formats import count, finite, money, money_range, percent, plural
+from micromarket.notes import Notes
+
+SURE = 0.8  # odds of a gain above which the headline states it without "test first"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure for the cover: what it is, the figure, and what qualifies it."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Story:
+    headline: str
+    subline: str
+    cards: tuple[Card, ...]
+
+
+class _Facts:
+    """The figures a headline may use; ``None`` where the stage had no data."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stages: Mapping[str, Notes],
+        tables: Mapping[str, pd.DataFrame],
+        markets: pd.DataFrame,
+        segments: pd.DataFrame | None,
+    ):
+        self.settings, self.stages, self.tables = settings, stages, tables
+        self.markets, self.segments = markets, segments
+        self.currency = settings.company.currency
+        gain = self.number("allocation", "gain")
+        self.gain = gain if isinstance(gain, Mapping) and finite(gain.get("expected")) is not None else None
+        self.moved = finite(self.number("allocation", "moved")) if "budget" in tables else None
+        self.value_ranked = self.number("value", "signal", "verdict") != "none"
+        self.potential_ranked = self.number("potential", "signal", "verdict") != "none"
+        self.opportunity = float(tables["scores"]["opportunity"].sum()) if "scores" in tables else None
+
+    def number(self, stage: str, *keys: str) -> Any:
+        value: Any = self.stages[stage].numbers if stage in self.stages else None
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    def money(self, value: Any, **how: Any) -> str:
+        return money(value, self.currency, **how)
+
+
+def tell(
+    settings: Settings,
+    stages: Mapping[str, Notes],
+    tables: Mapping[str, pd.DataFrame],
+    markets: pd.DataFrame,
+    segments: pd.DataFrame | None,
+) -> Story:
+    """Headline, sub-headline and the (at most four) cards of a plan."""
+    facts = _Facts(settings, stages, tables, markets, segments)
+    return Story(_headline(facts), _subline(facts), tuple(_cards(facts)[:4]))
+
+
+def _headline(f: _Facts) -> str:
+    if f.gain is not None and f.moved is not None:
+        return _move(f)
+    if f.opportunity and f.potential_ranked:
+        share = finite(f.number("potential", "opportunity_share_top_fifth"))
+        best = f": {percent(share)} of it lies in the best fifth of markets" if share is not None else ""
+        return f"{f.money(f.opportunity)} of margin is still to be won{best}"
+    return _no_ranking(f)
+
+
+def _move(f: _Facts) -> str:
+    gain = f.gain or {}
+    # less than one part in a thousand is rounding, not a move
+    if not f.moved or f.moved < 1e-3 * (finite(f.number("allocation", "total")) or 0):
+        return "Leave the budget where it is: the data show no move that would clearly pay"
+    where = _where_to(f)
+    move = f"Move {f.money(f.moved)} {_where_from(f)} into {where}"
+    low, high, odds = finite(gain.get("low")), finite(gain.get("high")), finite(gain.get("p_positive"))
+    between = f" (90%: {money_range(low, high, f.currency)})" if low is not None and high is not None else ""
+    promised = f"{f.money(gain['expected'], sign=True)} margin"
+    if f.number("response", "source") == "assumed":
+        return f"{move}: {promised} if spend works as studies elsewhere found{between}. Test it first"
+    if (odds is not None and odds < SURE) or (low is not None and low < 0):
+        return f"{move} in steps, with tests: {promised} is expected, and a loss is not ruled out{between}"
+    return f"{move}: {promised}{between}"
+
+
+def _by_market(f: _Facts) -> pd.DataFrame:
+    columns = ["current", "recommended", "change"]
+    by = f.tables["budget"].groupby("market_id", sort=True)[columns].sum()
+    if "scores" in f.tables:
+        by = by.join(f.tables["scores"].set_index("market_id")[["clv", "opportunity_share"]])
+    return by
+
+
+def _where_from(f: _Facts) -> str:
+    """Where the money comes from, in the strongest words that are true of most of it."""
+    by = _by_market(f)
+    down = by[by["change"] < 0]
+    if down.empty:
+        return "between channels"
+    if "clv" in by and f.value_ranked and by["clv"].notna().sum() >= 10:
+        worst = by["clv"].rank(pct=True) <= 1 / 3
+        if down.loc[worst.reindex(down.index), "change"].sum() <= 0.5 * down["change"].sum():
+            return "from the markets worth least"
+    return f"from {plural(len(down), 'market')} where it earns least"
+
+
+def _where_to(f: _Facts) -> str:
+    by = _by_market(f)
+    up = by[by["change"] > 0]
+    if up.empty:
+        return "channels that earn more"
+    total = float(by["current"].sum())
+    if "opportunity_share" in by and total > 0:
+        under = up["opportunity_share"] > up["current"] / total
+        if float(up.loc[under, "change"].sum()) >= 0.75 * float(up["change"].sum()):
+            return f"{count(int(under.sum()))} under-served {'one' if under.sum() == 1 else 'ones'}"
+    return f"{plural(len(up), 'market')} where it earns more"
+
+
+def _no_ranking(f: _Facts) -> str:
+    refusal = "Don't rank these markets by customer value: the differences between them are noise"
+    if f.value_ranked:
+        equity = f.number("value", "customer_equity")
+        if equity is None:
+            return f"What {f.settings.company.name}'s {plural(len(f.markets), 'market')} look like today"
+        return f"Today's customers are worth {f.money(equity)} of margin; what is still to be won needs more data"
+    segments = f.segments
+    if segments is not None and len(segments) > 1:
+        best = segments.sort_values(["clv", "segment"]).iloc[-1]
+        worst = segments.sort_values(["clv", "segment"]).iloc[0]
+        if float(best["clv"]) > 1.2 * float(worst["clv"]):
+            return (
+                f"Steer by segment, not by market: a “{best['segment']}” customer is worth {f.money(best['clv'])},"
+                f" a “{worst['segment']}” one {f.money(worst['clv'])}; differences between markets are noise"
+            )
+    return refusal
+
+
+def _subline(f: _Facts) -> str:
+    said = []
+    spend_share = finite(f.number("value", "spend_share_lowest_decile"))
+    top_fifth = finite(f.number("potential", "opportunity_share_top_fifth"))
+    if not f.value_ranked:
+        said.append("Customers are worth much the same in every market, so the plan doesn't rank markets by value")
+    elif spend_share is not None:
+        said.append(
+            f"{percent(spend_share)} of the spend sits in the tenth of markets with the lowest customer lifetime value"
+        )
+    if f.opportunity and not f.potential_ranked:
+        said.append("The data don't show which markets have more room than others")
+    elif top_fifth is not None and f.gain is not None:
+        said.append(f"{percent(top_fifth)} of the opportunity lies in the best fifth of markets")
+    growth, goal = finite(f.number("targets", "growth")), finite(f.number("targets", "goal_revenue"))
+    if "targets" in f.tables and growth is not None:
+        odds = finite(f.number("targets", "p_company"))
+        chance = f", with odds of {percent(odds)}" if odds is not None else ""
+        amount = f" ({f.money(goal)})" if goal is not None else ""
+        said.append(f"The goal is {percent(growth, sign=True)} revenue{amount}{chance}")
+    if f.gain is None and "budget" not in f.tables:
+        said.append("There is no spend history, so the plan doesn't say where money should move")
+    if len(said) >= 2 and said[0][0].isdigit() and said[1][0].isdigit():
+        said[:2] = [f"{said[0]}; {said[1]}"]
+    return ". ".join(said) + "." if said else ""
+
+
+def _cards(f: _Facts) -> list[Card]:
+    cards = []
+    total = finite(f.number("allocation", "total"))
+    if f.gain is not None and f.moved is not None:
+        share = f"{percent(f.moved / total)} of {f.money(total)}" if total else ""
+        cards.append(Card("Money that moves", f.money(f.moved), share))
+        g = f.gain
+        odds = finite(g.get("p_positive"))
+        note = f"90%: {money_range(g.get('low'), g.get('high'), f.currency)}" if finite(g.get("low")) is not None else ""
+        if odds is not None:
+            note += f"{'; ' if note else ''}odds of a gain {percent(odds)}"
+        cards.append(Card("Margin it should add", f.money(g["expected"], sign=True), note))
+    if f.opportunity:
+        headroom = float(f.tables["scores"]["headroom"].sum())
+        level = "" if f.number("potential", "level_known") is not False else ", level uncertain"
+        cards.append(
+            Card("Opportunity still to be won", f.money(f.opportunity), f"{count(headroom)} more customers{level}")
+        )
+    growth = finite(f.number("targets", "growth"))
+    if "targets" in f.tables and growth is not None:
+        odds = finite(f.number("targets", "p_company"))
+        total_revenue = f.money(f.tables["targets"]["revenue"].sum())
+        note = f"odds {percent(odds)}" if odds is not None else ""
+        cards.append(Card("Revenue target", total_revenue, f"{percent(growth, sign=True)} goal{', ' if note else ''}{note}"))
+    equity = finite(f.number("value", "customer_equity"))
+    if equity is not None:
+        cards.append(Card("Worth of today's customers", f.money(equity), "margin over the horizon"))
+    clv = finite(f.number("value", "clv"))
+    if clv is not None:
+        cards.append(Card("Lifetime value of a customer", f.money(clv), "average"))
+    customers = finite(f.number("data", "active_customers"))
+    if customers is not None:
+        cards.append(Card("Active customers", count(customers), f"in {plural(len(f.markets), 'market')}"))
+    revenue = finite(f.number("data", "revenue_last_year"))
+    if revenue is not None:
+        cards.append(Card("Revenue, last year", f.money(revenue), ""))
+    return cards

@@ -1,0 +1,311 @@
+"""Everything the stages found as one frozen :class:`Plan`: the only input of ``report/``, and ``plan.json``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from micromarket.artefacts import ARTEFACTS, STAGES
+from micromarket.config import Settings
+from micromarket.headline import Card, Story, tell
+from micromarket.notes import Assumption, Check, Notes, plain
+from micromarket.plan_checks import check_tables, table_totals
+from micromarket.workspace import Workspace, write_json
+
+SCHEMA_VERSION = 1
+PUBLISHED = tuple(name for name, a in ARTEFACTS.items() if a.path.startswith("tables/"))
+SMALL_CELL_COLUMNS = ("customers", "penetration", "share", "customer_equity")
+
+# What a stage needs before it can speak: shown as "what this plan can't say yet, and what data would allow it".
+NEEDS: dict[str, tuple[str, str]] = {
+    "potential": ("how much each market could still bring", "the number of addressable customers in every market"),
+    "response": ("what the next unit of marketing money brings", "marketing spend by market, period and channel"),
+    "allocation": ("where marketing money should move", "marketing spend by market, period and channel"),
+    "targets": ("what each market should deliver", "a year or more of dated sales by market"),
+    "funnel": ("how many leads marketing owes sales", "leads with the dates at which they moved on"),
+    "tests": ("how the moves will be proven", "a budget that moves money, and two years of outcomes by market"),
+    "value": ("what a customer is worth", "dated purchases or contracts of every customer"),
+}
+_TABLE_OF = {"potential": "scores", "response": "response", "allocation": "budget", "targets": "targets",
+             "funnel": "funnel", "tests": "tests", "value": "value_markets"}  # fmt: skip
+
+
+def suppress_small_cells(scores: pd.DataFrame, min_cell: int) -> tuple[pd.DataFrame, int]:
+    """The scores without the figures that would tell of a handful of people, and how many markets that concerns.
+
+    Blanks :data:`SMALL_CELL_COLUMNS` where a market has fewer than ``min_cell`` customers (none at all included).
+    Applying it twice changes nothing, so a plan may be assembled again from published tables.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        One row a market; ``customers`` is a count.
+    min_cell : int
+        Smallest group that is shown.
+    """
+    small = ~(scores["customers"] >= min_cell)  # a blank was suppressed before
+    shown = scores.copy()
+    for column in SMALL_CELL_COLUMNS:
+        if column in shown.columns:
+            shown[column] = shown[column].astype("float64").mask(small)
+    return shown, int(small.sum())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the company is told. Money in ``currency``; ``low`` and ``high`` bound 90% intervals.
+
+    Attributes
+    ----------
+    headline, subline : str
+        The finding the data support, and the story's numbers.
+    cards : tuple of Card
+        At most four figures for the cover.
+    stages : mapping
+        Stage name to its :class:`~micromarket.notes.Notes`; only stages that ran.
+    missing : mapping
+        Stage name to why it has no result, in words.
+    tables : mapping
+        Published tables that exist, with exactly the contract's columns, small cells blank.
+    markets : DataFrame or GeoDataFrame
+        ``market_id, name, region, territory`` and, where the company has boundaries, ``geometry`` (WGS 84).
+    segments : DataFrame or None
+        ``segment, customers, clv, new_customer_clv``: value per customer over all markets.
+    spend : DataFrame or None
+        ``market_id, channel, current``: last year's money scaled to the plan period.
+    totals : mapping
+        Table name to the sums of its published rows.
+    suppressed : int
+        Markets with fewer than ``min_cell`` customers, whose small figures are blank.
+    """
+
+    company: str
+    currency: str
+    as_of: dt.date
+    start: dt.date
+    end: dt.date
+    relationship: str
+    headline: str
+    subline: str
+    cards: tuple[Card, ...]
+    stages: Mapping[str, Notes]
+    missing: Mapping[str, str]
+    tables: Mapping[str, pd.DataFrame]
+    markets: pd.DataFrame
+    segments: pd.DataFrame | None = None
+    spend: pd.DataFrame | None = None
+    totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    assumptions: tuple[tuple[str, Assumption], ...] = ()
+    warnings: tuple[tuple[str, str], ...] = ()
+    checks: tuple[tuple[str, Check], ...] = ()
+    min_cell: int = 10
+    suppressed: int = 0
+
+    def number(self, stage: str, *keys: str) -> Any:
+        """A headline number of a stage, by its keys; ``None`` where there is none."""
+        notes = self.stages.get(stage)
+        value: Any = notes.numbers if notes else None
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    @property
+    def has_geometry(self) -> bool:
+        return "geometry" in self.markets.columns and bool(self.markets["geometry"].notna().any())
+
+    @cached_property
+    def notes(self) -> Notes:
+        """What the plan stage itself says."""
+        own = tuple(c for stage, c in self.checks if stage == "plan")
+        return Notes(
+            numbers={
+                "headline": self.headline,
+                "tables": sorted(self.tables),
+                "missing": dict(self.missing),
+                "suppressed_markets": self.suppressed,
+            },
+            warnings=tuple(text for stage, text in self.warnings if stage == "plan"),
+            checks=own,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """``plan.json``; its schema is ``docs/plan-schema.json``."""
+        budget = self.totals.get("budget")
+        moves = {k: self.number("allocation", k) for k in ("moved", "moved_share", "markets_up", "markets_down")}
+        gain = {k: self.number("allocation", "gain", k) for k in ("expected", "low", "high", "p_positive")}
+        goal = {k: self.number("targets", k) for k in ("goal_revenue", "base_revenue", "growth", "p_company", "wanted")}
+        columns = ("new_customers", "revenue", "margin")
+        targets = self.totals.get("targets")
+        no_budget, no_targets = self.missing.get("allocation"), self.missing.get("targets")
+        return plain(
+            {
+                "schema": SCHEMA_VERSION,
+                "company": self.company,
+                "currency": self.currency,
+                "as_of": self.as_of,
+                "plan": {"start": self.start, "end": self.end},
+                "headline": self.headline,
+                "subheadline": self.subline,
+                "cards": [{"label": c.label, "value": c.value, "note": c.note} for c in self.cards],
+                "budget": {
+                    "total": budget["recommended"] if budget else None,
+                    "current_total": budget["current"] if budget else None,
+                    **moves,
+                    "reason": no_budget,
+                },
+                "gain": {**gain, "reason": no_budget},
+                "targets": {
+                    "total": {c: targets[c] for c in columns} if targets else None,
+                    **goal,
+                    "gap": self.number("targets", "gap"),
+                    "reason": no_targets,
+                },
+                "signal": {s: self.number(s, "signal") for s in ("value", "potential")},
+                "totals": self.totals,
+                "stages": {s: self.stages[s].numbers for s in STAGES if s in self.stages},
+                "missing": self.missing,
+                "min_cell": self.min_cell,
+                "suppressed_markets": self.suppressed,
+                "assumptions": [{"stage": s, "text": a.text, "source": a.source} for s, a in self.assumptions],
+                "warnings": [text for _, text in self.warnings],
+                "checks": [
+                    {"stage": s, "name": c.name, "passed": c.passed, "detail": c.detail} for s, c in self.checks
+                ],
+            }
+        )
+
+    def write(self, workspace: Workspace) -> None:
+        """Publishes: rewrites every table as it is shown (small cells blank), the notes and ``plan.json``."""
+        for name, frame in self.tables.items():
+            workspace.write(name, frame)
+        workspace.write_notes("plan", self.notes)
+        write_json(workspace.run_dir / "plan.json", self.to_json())
+
+
+def assemble(workspace: Workspace, settings: Settings) -> Plan:
+    """The plan from what the stages left in ``workspace``.
+
+    A stage that left no table, or has not run, is listed in :attr:`Plan.missing` with its reason. Nothing is written.
+
+    Raises
+    ------
+    StageError
+        Where the data stage has not run into this folder.
+    """
+    markets = _markets(workspace.read("markets"))
+    stages = {s: workspace.notes(s) for s in STAGES if s != "plan" and _has_notes(workspace, s)}
+    tables, suppressed = _published(workspace, settings.report.min_cell)
+    missing = {s: _reason(s, stages.get(s)) for s, table in _TABLE_OF.items() if not workspace.has(table)}
+
+    checks = [(s, c) for s in STAGES if s in stages for c in stages[s].checks]
+    own_checks = check_tables(tables, markets, stages)
+    warnings = [(s, w) for s in STAGES if s in stages for w in stages[s].warnings]
+    warnings += [
+        ("plan", f"The plan's own check “{c.name}” failed: {c.detail}. Treat its totals with care.")
+        for c in own_checks
+        if not c.passed
+    ]
+    if suppressed:
+        fewer = f"fewer than {settings.report.min_cell} customers"
+        which = "1 market has" if suppressed == 1 else f"{suppressed:,} markets have"
+        text = f"{which} {fewer}: their customers, share and equity are left out, and the totals leave them out too."
+        warnings.append(("plan", text))
+
+    spend, segments = _spend(workspace, tables), _segments(workspace, settings.report.min_cell)
+    story: Story = tell(settings, stages, tables, markets, segments)
+    return Plan(
+        company=settings.company.name,
+        currency=settings.company.currency,
+        as_of=settings.as_of,
+        start=settings.plan.start,
+        end=settings.plan.end,
+        relationship=settings.economics.relationship,
+        headline=story.headline,
+        subline=story.subline,
+        cards=story.cards,
+        stages=stages,
+        missing=missing,
+        tables=tables,
+        markets=markets,
+        segments=segments,
+        spend=spend,
+        totals={name: table_totals(name, frame) for name, frame in tables.items()},
+        assumptions=tuple(_unique((s, a) for s in STAGES if s in stages for a in stages[s].assumptions)),
+        warnings=tuple(_unique(warnings)),
+        checks=(*checks, *(("plan", c) for c in own_checks)),
+        min_cell=settings.report.min_cell,
+        suppressed=suppressed,
+    )
+
+
+def _unique(pairs: Any) -> list[Any]:
+    """The (stage, thing) pairs, each thing only where it is first said."""
+    first: dict[Any, Any] = {}
+    for stage, thing in pairs:
+        first.setdefault(thing, stage)
+    return [(stage, thing) for thing, stage in first.items()]
+
+
+def _has_notes(workspace: Workspace, stage: str) -> bool:
+    return (workspace.run_dir / "work" / "notes" / f"{stage}.json").exists()
+
+
+def _reason(stage: str, notes: Notes | None) -> str:
+    if notes and notes.warnings:
+        return notes.warnings[0]
+    what, needs = NEEDS[stage]
+    return f"The plan can't say {what}: that takes {needs}."
+
+
+def _markets(markets: pd.DataFrame) -> pd.DataFrame:
+    """Names for people: an empty name becomes the id, an empty region or territory stays empty."""
+    frame = markets.copy()
+    frame["name"] = frame["name"].where(frame["name"].notna(), frame["market_id"]).astype(str)
+    for column in ("region", "territory"):
+        frame[column] = frame[column].astype("object").where(frame[column].notna(), None)
+    keep = ["market_id", "name", "region", "territory"]
+    if "geometry" in frame.columns:
+        keep.append("geometry")
+    return frame[keep].sort_values("market_id", kind="stable").reset_index(drop=True)
+
+
+def _published(workspace: Workspace, min_cell: int) -> tuple[dict[str, pd.DataFrame], int]:
+    tables: dict[str, pd.DataFrame] = {}
+    suppressed = 0
+    for name in PUBLISHED:
+        frame = workspace.read_if_there(name)
+        if frame is None:
+            continue
+        frame = pd.DataFrame(frame)[list(ARTEFACTS[name].columns)]
+        if name == "scores":
+            frame, suppressed = suppress_small_cells(frame, min_cell)
+        tables[name] = frame.sort_values(list(ARTEFACTS[name].keys), kind="stable").reset_index(drop=True)
+    return tables, suppressed
+
+
+def _spend(workspace: Workspace, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
+    columns = ["market_id", "channel", "current"]
+    if "budget" in tables:
+        return tables["budget"][columns]
+    current = workspace.read_if_there("current")
+    return None if current is None else pd.DataFrame(current)[columns]
+
+
+def _segments(workspace: Workspace, min_cell: int) -> pd.DataFrame | None:
+    """Value per customer by segment over all markets, for segments of at least ``min_cell`` customers."""
+    cells = workspace.read_if_there("value_cells")
+    if cells is None:
+        return None
+    cells = pd.DataFrame(cells)
+    weighted = cells.assign(clv=cells["clv"] * cells["customers"],
+                            new_customer_clv=cells["new_customer_clv"] * cells["customers"])  # fmt: skip
+    by = weighted.groupby("segment", sort=True)[["customers", "clv", "new_customer_clv"]].sum(min_count=1)
+    by = by[by["customers"] >= max(min_cell, 1)]
+    by["clv"] /= by["customers"]
+    by["new_customer_clv"] /= by["customers"]
+    return by.reset_index() if len(by) else None

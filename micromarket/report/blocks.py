@@ -1,0 +1,116 @@
+"""What a page of the plan is made of: leads, figures, tables, bullet points; and what the writers of sections share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+
+from micromarket import formats
+from micromarket.plan import Plan
+from micromarket.report import maps, views
+from micromarket.report.style import Picture, breakable, label
+
+Block = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the plan. ``newpage``: starts on a page of its own."""
+
+    kicker: str
+    title: str
+    blocks: tuple[Block, ...]
+    newpage: bool = True
+
+    def to_json(self) -> Block:
+        return {"kicker": self.kicker, "title": self.title, "newpage": self.newpage, "blocks": list(self.blocks)}
+
+
+@dataclass
+class Desk:
+    """A plan on the writer's desk: its joined tables, its formats, and the pictures drawn so far."""
+
+    plan: Plan
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        return views.by_market(self.plan)
+
+    @cached_property
+    def shapes(self) -> gpd.GeoSeries | None:
+        if not self.plan.has_geometry:
+            return None
+        return maps.simplify(maps.project(self.plan.markets), 1400 if len(self.plan.markets) < 2000 else 900)
+
+    def money(self, value: Any) -> str:
+        return formats.money(value, self.plan.currency)
+
+    def signed(self, value: Any) -> str:
+        return formats.money(value, self.plan.currency, sign=True)
+
+    def money_range(self, low: Any, high: Any) -> str:
+        return formats.money_range(low, high, self.plan.currency)
+
+    def number(self, stage: str, *keys: str) -> Any:
+        return self.plan.number(stage, *keys)
+
+    def figure(self, name: str, title: str, alt: str, svg: bytes, note: str = "") -> Block:
+        picture = Picture(name, label(title), label(alt), svg)
+        self.pictures[f"{name}.svg"] = picture.svg
+        return {"kind": "figure", "file": f"{name}.svg", "title": picture.title, "alt": picture.alt, "note": label(note)}
+
+
+@dataclass(frozen=True)
+class Column:
+    """``width``: millimetres, ``"2fr"`` or "" (as wide as needed); ``signed``: coloured by its sign."""
+
+    name: str
+    right: bool = False
+    width: str = ""
+    signed: bool = False
+
+
+def beside(*blocks: Block) -> Block:
+    """Figures side by side; one alone takes the whole width."""
+    return blocks[0] if len(blocks) == 1 else {"kind": "beside", "items": list(blocks)}
+
+
+def lead(text: str) -> Block:
+    return {"kind": "lead", "text": label(text)}
+
+
+def text(words: str) -> Block:
+    return {"kind": "text", "text": label(words)}
+
+
+def cards(items: Iterable[tuple[str, str, str]]) -> Block:
+    return {"kind": "cards", "items": [{"label": a, "value": b, "note": c} for a, b, c in items]}
+
+
+def points(items: Iterable[str | tuple[str, str]], title: str = "") -> Block:
+    pairs = [(i, "") if isinstance(i, str) else i for i in items]
+    return {
+        "kind": "points",
+        "title": label(title),
+        "items": [{"text": breakable(label(a)), "source": label(b)} for a, b in pairs],
+    }
+
+
+def table(
+    title: str, columns: Sequence[Column], rows: Iterable[Sequence[object]], *, note: str = "", bold: Sequence[int] = ()
+) -> Block:
+    """A table of texts. ``bold``: row numbers that stand out (totals)."""
+    return {
+        "kind": "table",
+        "title": label(title),
+        "columns": [{"name": c.name, "right": c.right, "width": c.width, "signed": c.signed} for c in columns],
+        "rows": [[breakable(label(cell, 180)) for cell in row] for row in rows],
+        "bold": list(bold),
+        "note": label(note),
+    }

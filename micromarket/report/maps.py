@@ -1,0 +1,254 @@
+"""Maps that read at a glance; ranked bars for a company whose markets have no shape."""
+
+from __future__ import annotations
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import ListedColormap, Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path as MplPath
+from matplotlib.ticker import MaxNLocator
+from pyproj import CRS
+
+from micromarket.report import style
+from micromarket.report.style import DIVERGING, FAINT, GREY, INK, LAND, LINE, SEQUENTIAL, canvas, label, to_svg
+
+MOST_VECTOR_SHAPES = 6_000  # beyond it a map is drawn as a picture inside the figure
+
+
+def project(markets: gpd.GeoDataFrame) -> gpd.GeoSeries:
+    """Shapes on an equal-area plane centred on the company (right also across the date line), missing ones dropped.
+
+    Parameters
+    ----------
+    markets : GeoDataFrame
+        WGS 84.
+    """
+    shapes = gpd.GeoSeries(markets.set_index("market_id")["geometry"], crs=4326)
+    shapes = shapes[shapes.notna() & ~shapes.is_empty]
+    points = shapes.representative_point()
+    lon, lat = np.radians(points.x.to_numpy()), np.radians(points.y.to_numpy())
+    x, y, z = (np.cos(lat) * np.cos(lon)).mean(), (np.cos(lat) * np.sin(lon)).mean(), np.sin(lat).mean()
+    lon0, lat0 = np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
+    # rounded, so that the last bits of another machine's arithmetic change nothing
+    crs = CRS.from_proj4(f"+proj=laea +lat_0={lat0:.4f} +lon_0={lon0:.4f} +units=m +ellps=WGS84")
+    return shapes.to_crs(crs)
+
+
+def simplify(shapes: gpd.GeoSeries, resolution: int) -> gpd.GeoSeries:
+    """Shapes without detail finer than 1/``resolution`` of the map's larger side; shared borders stay shared."""
+    left, bottom, right, top = shapes.total_bounds
+    tolerance = max(right - left, top - bottom) / resolution
+    geometry = shapely.make_valid(shapes.to_numpy())
+    polygonal = np.array([shapely.get_dimensions(g) == 2 for g in geometry])
+    geometry = np.array([_areas(g) for g in geometry], dtype=object)
+    if polygonal.any():
+        try:
+            geometry[polygonal] = shapely.coverage_simplify(list(geometry[polygonal]), tolerance)
+        except shapely.errors.GEOSException:  # shapes that overlap badly are no coverage
+            geometry[polygonal] = shapely.simplify(list(geometry[polygonal]), tolerance)
+    return gpd.GeoSeries(geometry, index=shapes.index, crs=shapes.crs)
+
+
+def _areas(shape: shapely.Geometry) -> shapely.Geometry:
+    """Only the areas of a mixed collection; points and lines alone stay as they are."""
+    if shape.geom_type != "GeometryCollection":
+        return shape
+    parts = [g for g in shape.geoms if shapely.get_dimensions(g) == 2]
+    return shapely.union_all(parts) if parts else shape
+
+
+def _path(shape: shapely.Geometry) -> MplPath | None:
+    """Rings of a polygon or multipolygon as one path (holes wind the other way)."""
+    vertices, codes = [], []
+    for polygon in shapely.get_parts(shape):
+        if polygon.geom_type != "Polygon" or polygon.is_empty:
+            continue
+        polygon = shapely.geometry.polygon.orient(polygon)
+        for ring in (polygon.exterior, *polygon.interiors):
+            xy = np.asarray(ring.coords)[:, :2]
+            vertices.append(xy)
+            codes.append([MplPath.MOVETO] + [MplPath.LINETO] * (len(xy) - 2) + [MplPath.CLOSEPOLY])
+    return MplPath(np.concatenate(vertices), np.concatenate(codes)) if vertices else None
+
+
+def _scale(values: pd.Series, diverging: bool) -> Normalize:
+    """Colours up to the 97th percentile, so that one huge market doesn't leave the rest pale."""
+    finite = values[np.isfinite(values)]
+    size = float(finite.abs().quantile(0.97)) if len(finite) else 1.0
+    size = size or float(finite.abs().max() if len(finite) else 0.0) or 1.0
+    return TwoSlopeNorm(0, -size, size) if diverging else Normalize(0, size)
+
+
+def choropleth(
+    shapes: gpd.GeoSeries, values: pd.Series, names: pd.Series, *, unit: str, money, diverging: bool = True,
+    callouts: list[str] | None = None, height_mm: float = 96, width_mm: float | None = None,
+) -> bytes:  # fmt: skip
+    """A map of ``values`` (by market_id) as SVG: white hairlines, a scale below, the named markets called out beside.
+
+    Parameters
+    ----------
+    shapes : GeoSeries
+        Projected and simplified, indexed by market_id.
+    unit : str
+        What the scale shows.
+    money : callable
+        Formats a value.
+    callouts : list of market_id
+        Markets named outside the map; leader lines don't cross.
+    """
+    values = values.reindex(shapes.index).astype("float64")
+    with canvas(height_mm, width_mm) as figure:
+        figure.set_layout_engine("none")
+        wide, high = figure.get_size_inches()
+        side = 0.185 if callouts else 0.01
+        axes = figure.add_axes((side, 0.13, 1 - 2 * side, 0.86))
+        norm = _scale(values, diverging)
+        cmap = DIVERGING if diverging else SEQUENTIAL
+        _draw(axes, shapes, values, norm, cmap)
+        _legend(figure, norm, cmap, unit, money, wide)
+        if callouts:
+            _callouts(figure, axes, shapes, values, names, callouts, money, side)
+        return to_svg(figure)
+
+
+def _draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize, cmap) -> None:
+    colour = {i: (LAND if not np.isfinite(v) else cmap(norm(v))) for i, v in values.items()}
+    patches, faces, points = [], [], []
+    for market, shape in shapes.items():
+        path = _path(shape)
+        if path is None:
+            points.append((market, shape.centroid))
+            continue
+        patches.append(PathPatch(path))
+        faces.append(colour[market])
+    hairline = 0.35 if len(patches) < 800 else 0.15 if len(patches) < 3000 else 0.05
+    collection = PatchCollection(patches, facecolors=faces, edgecolors="white", linewidths=hairline)
+    collection.set_rasterized(len(patches) > MOST_VECTOR_SHAPES)
+    axes.add_collection(collection)
+    if points:
+        axes.scatter([p.x for _, p in points], [p.y for _, p in points], s=max(3, min(30, 3000 / len(points))),
+                     c=[colour[m] for m, _ in points], edgecolors=GREY, linewidths=0.25)  # fmt: skip
+    left, bottom, right, top = shapes.total_bounds
+    pad = 0.02 * max(right - left, top - bottom, 1.0)
+    axes.set_xlim(left - pad, right + pad)
+    axes.set_ylim(bottom - pad, top + pad)
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def _legend(figure: Figure, norm: Normalize, cmap, unit: str, money, wide: float) -> None:
+    width = min(2.2 / wide, 0.6)
+    bar = figure.add_axes((0.5 - width / 2, 0.062, width, 0.018))
+    bar.imshow(np.linspace(0, 1, 128)[None, :], aspect="auto", cmap=cmap, extent=(0, 1, 0, 1), interpolation="nearest")
+    bar.set_axis_off()
+    vmin, vmax = float(norm.vmin or 0), float(norm.vmax or 1)
+    ticks = [(0, vmin), (0.5, (vmin + vmax) / 2), (1, vmax)]
+    for position, value in ticks:
+        text = money(value)
+        if position == 1 or (position == 0 and vmin < 0):
+            text += " or more" if position == 1 else " or less"
+        figure.text(0.5 + (position - 0.5) * width, 0.045, text, ha="center", va="top", fontsize=7, color=GREY)
+    figure.text(0.5, 0.092, unit, ha="center", va="bottom", fontsize=7.5, color=GREY)
+
+
+def _callouts(figure: Figure, axes: Axes, shapes, values, names, callouts, money, side: float) -> None:
+    figure.canvas.draw()  # fixes the transform of an equal-aspect axes
+    to_figure = axes.transData + figure.transFigure.inverted()
+    spots = []
+    for market in callouts:
+        if market in shapes.index:
+            point = shapes[market].representative_point()
+            x, y = to_figure.transform((point.x, point.y))
+            spots.append((float(x), float(y), market))
+    spots.sort()
+    half = (len(spots) + 1) // 2
+    for left, part in ((True, spots[:half]), (False, spots[half:])):
+        part = sorted(part, key=lambda s: -s[1])
+        for (x, y, market), at in zip(part, _spread([s[1] for s in part], 0.075, 0.2, 0.97), strict=True):
+            edge = side - 0.012 if left else 1 - side + 0.012
+            align = "right" if left else "left"
+            figure.text(edge, at + 0.004, label(names[market], 24), ha=align, va="bottom", fontsize=7.5,
+                        fontweight=600, color=INK)  # fmt: skip
+            figure.text(edge, at - 0.004, money(values[market]), ha=align, va="top", fontsize=7.5,
+                        color=style.ACCENT if values[market] >= 0 else style.WARM)  # fmt: skip
+            start = edge + (0.006 if left else -0.006)
+            bend = start + (0.012 if left else -0.012)
+            figure.add_artist(_line([start, bend, x], [at, at, y], figure))
+            figure.add_artist(_dot(x, y, figure))
+
+
+def _line(xs, ys, figure):
+    return Line2D(xs, ys, transform=figure.transFigure, color=FAINT, linewidth=0.5, solid_joinstyle="round")
+
+
+def _dot(x, y, figure):
+    return Line2D([x], [y], transform=figure.transFigure, marker="o", markersize=2.6, color=INK,
+                  markeredgecolor="white", markeredgewidth=0.5, linestyle="none")  # fmt: skip
+
+
+def _spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Heights near the wanted ones (given from the top down), at least ``gap`` apart, between ``low`` and ``high``.
+
+    >>> [round(y, 2) for y in _spread([0.5, 0.5, 0.1], 0.1, 0.2, 0.9)]
+    [0.5, 0.4, 0.2]
+    """
+    placed: list[float] = []
+    for y in wanted:
+        placed.append(min(y, high if not placed else placed[-1] - gap))
+    floor = low
+    for i in range(len(placed) - 1, -1, -1):
+        placed[i] = max(placed[i], floor)
+        floor = placed[i] + gap
+    return placed
+
+
+def ranked_bars(
+    values: pd.Series, names: pd.Series, *, unit: str, money, diverging: bool = True,
+    low: pd.Series | None = None, high: pd.Series | None = None, most: int = 9, height_mm: float = 96,
+) -> bytes:  # fmt: skip
+    """The largest and (if ``diverging``) the smallest markets as bars: the map of a company without borders."""
+    ordered = values.dropna().sort_index().sort_values(ascending=False, kind="stable")
+    if diverging:
+        above, below = ordered[ordered > 0].head(most), ordered[ordered < 0].tail(most)
+        shown = pd.concat([above, below])
+    else:
+        shown = ordered.head(2 * most)
+    with canvas(height_mm) as figure:
+        axes = figure.add_subplot()
+        y = np.arange(len(shown))[::-1]
+        colours = [style.ACCENT if v >= 0 else style.WARM for v in shown]
+        axes.barh(y, shown, color=colours, height=0.66)
+        if low is not None and high is not None:
+            axes.hlines(y, low.reindex(shown.index), high.reindex(shown.index), color=INK, linewidth=0.8)
+        axes.set_yticks(y, [label(names[m], 34) for m in shown.index])
+        axes.axvline(0, color=GREY, linewidth=0.6)
+        axes.xaxis.set_major_formatter(lambda v, _: money(v))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.grid(axis="x")
+        axes.spines["bottom"].set_color(LINE)
+        axes.set_xlabel(unit)
+        axes.margins(y=0.01)
+        return to_svg(figure)
+
+
+def categories(
+    shapes: gpd.GeoSeries, values: pd.Series, kinds: dict[str, tuple[str, str]], height_mm: float = 80
+) -> bytes:
+    """A map of kinds (value: colour and name); everything else is land."""
+    values = values.reindex(shapes.index)
+    with canvas(height_mm) as figure:
+        figure.set_layout_engine("none")
+        axes = figure.add_axes((0.01, 0.1, 0.98, 0.89))
+        codes = {kind: float(i) for i, kind in enumerate(kinds)}
+        colours = ListedColormap([colour for colour, _ in kinds.values()])
+        _draw(axes, shapes, values.map(codes).astype("float64"), Normalize(-0.5, len(kinds) - 0.5), colours)
+        legend = [Patch(facecolor=c, label=n) for c, n in kinds.values()] + [Patch(facecolor=LAND, label="not in it")]
+        figure.legend(handles=legend, loc="lower center", ncols=len(legend), handlelength=1, handleheight=1)
+        return to_svg(figure)

@@ -1,0 +1,115 @@
+"""``plan.pdf`` by typst: tagged (PDF/UA-1), own fonts, equal plans give equal bytes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typst
+
+from micromarket.errors import StageError
+from micromarket.formats import day, span
+from micromarket.plan import Plan
+from micromarket.report import sections_delivery, sections_money, sections_trust, style
+from micromarket.report.blocks import Desk, Section
+from micromarket.report.style import label
+
+NO_GLYPH = "□"  # stands for a character that no font of ours has
+
+
+def write_pdf(plan: Plan, path: str | Path) -> Path:
+    """Writes the leaders' plan.
+
+    Raises
+    ------
+    StageError
+        Where typst refuses or warns: a plan with a wrong font or a hole is not published.
+    """
+    path = Path(path)
+    desk = Desk(plan)
+    data = _document(desk)
+    path.write_bytes(compile_pdf(data, desk.pictures, plan.as_of))
+    return path
+
+
+def sections(desk: Desk) -> list[Section]:
+    """The plan's sections in reading order; those without data are left out, and the last but one says which."""
+    written = [
+        sections_money.where_money_is(desk),
+        sections_money.moves(desk),
+        sections_money.shifts(desk),
+        sections_trust.today(desk) if "budget" not in desk.plan.tables else None,
+        sections_delivery.targets(desk),
+        sections_delivery.funnel(desk),
+        sections_delivery.plays(desk),
+        sections_delivery.tests(desk),
+        sections_trust.assumptions(desk),
+        sections_trust.missing(desk),
+        sections_trust.appendix(desk),
+    ]
+    return [s for s in written if s is not None]
+
+
+def _document(desk: Desk) -> dict[str, Any]:
+    plan = desk.plan
+    company, headline = label(plan.company, 80), label(plan.headline)
+    period = span(plan.start, plan.end)
+    return {
+        "title": f"{company}: micromarket plan {period}",
+        "company": company,
+        "headline": headline,
+        "headline_size": 23 if len(headline) <= 105 else 20 if len(headline) <= 150 else 17,
+        "subline": label(plan.subline),
+        "kicker": f"{company} · Micromarket plan · {period}",
+        "footer": f"{company} · data up to {day(plan.as_of)} · money in {plan.currency}",
+        "cards": [{"label": label(c.label), "value": label(c.value), "note": label(c.note)} for c in plan.cards],
+        "cover": sections_money.cover(desk),
+        "sections": [s.to_json() for s in sections(desk)],
+        "colours": {
+            "ink": style.INK,
+            "grey": style.GREY,
+            "line": style.LINE,
+            "accent": style.ACCENT,
+            "dark": style.ACCENT_DARK,
+            "pale": style.ACCENT_PALE,
+            "warm": style.WARM,
+        },
+    }
+
+
+def _showable(text: str) -> str:
+    """``text`` with a box for every character that our fonts lack: typst would refuse, or borrow another font."""
+    have = style.covered()
+    return "".join(c if ord(c) in have or c in "\n\u200b" else NO_GLYPH for c in text)
+
+
+def compile_pdf(data: Mapping[str, Any], pictures: Mapping[str, bytes], as_of: dt.date) -> bytes:
+    """The template with ``data`` (JSON) and ``pictures`` (SVG by file name) as PDF; dated ``as_of``."""
+    with tempfile.TemporaryDirectory(prefix="micromarket-") as folder:
+        root = Path(folder)
+        shutil.copy(style.TEMPLATES / "plan.typ", root / "plan.typ")
+        text = json.dumps(data, ensure_ascii=False, sort_keys=True, allow_nan=False)
+        (root / "data.json").write_text(_showable(text), encoding="utf-8")
+        for name, svg in pictures.items():
+            (root / name).write_text(_showable(svg.decode("utf-8")), encoding="utf-8")
+        fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(style.FONTS)])
+        try:
+            pdf, warnings = typst.compile_with_warnings(
+                root / "plan.typ",
+                root=root,
+                font_paths=fonts,
+                ignore_system_fonts=True,
+                format="pdf",
+                pdf_standards=["ua-1"],
+                timestamp=dt.datetime.combine(as_of, dt.time(), dt.timezone.utc),
+            )
+        except typst.TypstError as error:
+            raise StageError(f"the PDF could not be set: {error.message} {error.diagnostic}") from error
+    if warnings:
+        raise StageError("the PDF was not published, typst warns: " + "; ".join(w.message for w in warnings))
+    return pdf
