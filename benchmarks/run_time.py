@@ -1,8 +1,8 @@
 """How long a whole run takes and how much memory, on a simulated company: ``python benchmarks/run_time.py``.
 
-Prints seconds by stage (from the run's own manifest), the whole run's wall time, and the peak memory of the process tree
-(sampled every 0.2 s). Absolute figures depend on the machine, so a fixed piece of work (a 2,500 x 2,500 matrix inverted ten
-times on one thread) is timed in the same session: quote ratios to it.
+Prints seconds by stage (from the run's own manifest), the whole run's wall time, and the peak memory of the process
+tree (sampled every 0.2 s). Absolute figures depend on the machine, so a fixed piece of work (a 2,500 x 2,500 matrix
+inverted ten times) is timed in the same session: quote ratios to it.
 """
 
 from __future__ import annotations
