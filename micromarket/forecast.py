@@ -1,0 +1,260 @@
+"""What every market x segment will sell if nothing new is asked of it: monthly mean paths from its own history.
+
+Two forecasts are made and blended by how well they did on the last year: *structure* (today's revenue, retained month
+by month, plus what new customers bring) and *history* (the company's seasonal path times the cell's share of it).
+Shares follow a Gaussian process with size-dependent noise, so small cells borrow and large cells speak for themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+
+from micromarket.periods import month_number
+
+_GROWTH_DAMPING = 0.75  # of last year's growth that carries on; Gardner, McKenzie (1985): damped trends win on average
+_LEAN = 0.3  # chosen on simulated worlds with and without lasting growth differences
+_LAGS = (1, 2, 3, 6, 9, 12, 18, 24)
+
+
+@dataclass(frozen=True)
+class CellHistory:
+    """History as arrays of shape (cells, months): new customers, active customers (counts), revenue (money).
+
+    ``cells``: market_id, segment (sorted); ``months``: month numbers, one after the other.
+    """
+
+    cells: pd.DataFrame
+    months: np.ndarray
+    new: np.ndarray
+    active: np.ndarray
+    revenue: np.ndarray
+
+    @classmethod
+    def of(cls, history: pd.DataFrame, cells: pd.DataFrame) -> CellHistory:
+        """``cells`` gives the rows (cells without history get zeros); months before the first sale are dropped."""
+        cells = cells[["market_id", "segment"]].drop_duplicates().sort_values(["market_id", "segment"])
+        cells = cells.reset_index(drop=True)
+        row = pd.MultiIndex.from_frame(cells).get_indexer(pd.MultiIndex.from_frame(history[["market_id", "segment"]]))
+        number = month_number(history["month"])
+        months = np.arange(number.min(), number.max() + 1)
+        known = row >= 0
+        arrays = []
+        for column in ("new_customers", "active_customers", "revenue"):
+            table = np.zeros((len(cells), len(months)))
+            values = history[column].to_numpy(dtype=float, na_value=0.0)
+            np.add.at(table, (row[known], number[known] - months[0]), np.nan_to_num(values[known]))
+            arrays.append(table)
+        started = np.flatnonzero(arrays[2].sum(axis=0) > 0)
+        first = started[0] if len(started) else 0
+        return cls(cells, months[first:], *(a[:, first:] for a in arrays))
+
+    def until(self, n: int) -> CellHistory:
+        """The first ``n`` months only."""
+        return CellHistory(self.cells, self.months[:n], self.new[:, :n], self.active[:, :n], self.revenue[:, :n])
+
+
+def company_path(totals: np.ndarray, horizon: np.ndarray) -> np.ndarray:
+    """The company's months ahead: the same month of last year, times a damped part of last year's growth.
+
+    Parameters
+    ----------
+    totals : array of shape (n,)
+        Monthly totals, oldest first.
+    horizon : int array
+        Months ahead, 1 for the month after the last one; values below 1 return what happened.
+    """
+    n = len(totals)
+    if n < 12:
+        level = float(totals[-min(n, 6) :].mean()) if n else 0.0
+        return np.where(horizon < 1, totals[np.clip(n - 1 + horizon, 0, n - 1)], level)
+    growth = 0.0
+    if n > 14:
+        span = min(12, n - 12)
+        before = totals[n - 12 - span : n - 12].sum()
+        after = totals[n - span :].sum()
+        growth = float(np.clip(after / before - 1, -0.5, 1.0)) * span / (span + 3) if before > 0 else 0.0
+    years = np.maximum(np.ceil(horizon / 12), 0).astype(int)
+    carried = _GROWTH_DAMPING * (1 - _GROWTH_DAMPING**years) / (1 - _GROWTH_DAMPING)
+    return totals[np.clip(n - 1 + horizon - 12 * years, 0, n - 1)] * (1 + growth) ** carried
+
+
+def share_prior(values: np.ndarray, active: np.ndarray, segment: np.ndarray) -> np.ndarray:
+    """Prior shares of the company: half the cell's own, half its segment's total spread by customers; sums to 1."""
+    own = values.mean(axis=1)
+    weight = active.mean(axis=1)
+    codes, _ = pd.factorize(segment, sort=True)
+    by_customers = np.bincount(codes, own)[codes] * weight / np.maximum(np.bincount(codes, weight)[codes], 1e-12)
+    prior = 0.5 * own + 0.5 * np.where(weight > 0, by_customers, own)
+    prior = prior + 1e-9 + 1e-4 * prior.mean()  # never exactly 0: a cell without history may still sell
+    return prior / prior.sum()
+
+
+def local_shares(values: np.ndarray, prior: np.ndarray, ahead: float) -> np.ndarray:
+    """Each cell's share of the company ``ahead`` months after the last one.
+
+    Relative departures from ``prior`` follow level + random walk + slope + noise; noise variance: ``a / size + b``.
+    Variances are fitted to the variogram over all cells (non-negative least squares), shares are the best linear
+    prediction (kriging; Cressie 1993, *Statistics for Spatial Data*, ch. 3, in time instead of space).
+
+    Parameters
+    ----------
+    values : array of shape (cells, months), at least 0
+    prior : array of shape (cells,)
+        Sums to 1.
+    ahead : float
+        Centre of the span to be predicted, in months after the last one.
+
+    Returns
+    -------
+    array of shape (cells,), at least 0, sums to 1.
+    """
+    n = values.shape[1]
+    company = values.sum(axis=0)
+    used = company > 0
+    if n < 6 or used.sum() < 6:
+        return prior
+    size = prior * company[used].mean()
+    expected = prior[:, None] * np.where(used, company, 1.0)
+    departure = np.where(used, values / expected - 1, 0.0)
+    order = np.argsort(size, kind="stable")
+    bins = np.array_split(order, min(24, max(1, len(order) // 8)))
+    rows, target = [], []
+    for group in bins:
+        for lag in (k for k in _LAGS if k <= n - 3):
+            difference = (departure[group, lag:] - departure[group, :-lag]) ** 2
+            rows.append([2 * float(np.mean(1 / size[group])), 2.0, lag, lag**2])
+            target.append(float(np.mean(difference)))
+    design, variogram = np.array(rows), np.array(target)
+    floor = 1e-12 + 1e-3 * variogram.max()
+    weight = 1 / (variogram + floor)
+    scale = np.maximum(design.max(axis=0), 1e-300)
+    # walk and slope are hard to tell apart over three years: lean towards a drift that is half of each at one year
+    lean = _LEAN * np.sqrt(len(rows)) * float(np.mean(weight)) * np.array([0.0, 0.0, 12.0, -144.0])
+    matrix = np.vstack([design * weight[:, None], lean]) / scale
+    (noise, extra, walk, slope) = nnls(matrix, np.append(variogram * weight, 0.0))[0] / scale
+    noise_of = noise / size + extra + 1e-9
+    mean_departure = departure.mean(axis=1)
+    between = float(np.sum(size * (mean_departure**2 - noise_of / n)) / size.sum())
+    # the prior holds half of the cell's own mean, which took part of the walk with it: give the level that back
+    between = max(between, 0.0) + walk * n / 3 + slope * n**2 / 12 + 1e-6
+
+    t = np.arange(n) - (n - 1) / 2.0
+    covariance = between + walk * np.minimum.outer(t - t[0], t - t[0]) + slope * np.outer(t, t)
+    towards = between + walk * (t - t[0]) + slope * t * (t[-1] + ahead)
+    predicted = np.empty(len(values))
+    for group in bins:  # cells of like size share their weights
+        kernel = covariance + float(np.median(noise_of[group])) * np.eye(n)
+        predicted[group] = departure[group] @ np.linalg.solve(kernel, towards)
+    share = prior * np.clip(1 + predicted, 0.05, None)
+    return share / share.sum()
+
+
+def own_season(values: np.ndarray, share: np.ndarray, months: np.ndarray) -> np.ndarray:
+    """Each cell's departure from the company's season: ratios of shape (cells, 12), column = calendar month.
+
+    Shrunk by how well one year's pattern repeats in the next (covariance of two years over the same cells and months);
+    all 1 with less than two years of history.
+    """
+    n = values.shape[1]
+    ratio = np.ones((len(values), 12))
+    if n < 24:
+        return ratio
+    company = values.sum(axis=0)[-24:]
+    if (company <= 0).any():
+        return ratio
+    years = []
+    for part in (slice(0, 12), slice(12, 24)):
+        block = values[:, -24:][:, part]
+        level = block.sum(axis=1, keepdims=True) / company[part].sum()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            years.append(np.where(level > 0, block / (level * company[part]) - 1, 0.0))
+    weight = share[:, None]
+    signal = float(np.sum(weight * years[0] * years[1]) / 12)
+    if signal <= 0:
+        return ratio
+    noise = np.mean((years[0] - years[1]) ** 2, axis=1, keepdims=True) / 2  # of one year, per cell
+    shrunk = (years[0] + years[1]) / 2 * signal / (signal + noise / 2)
+    calendar = months[-12:] % 12
+    ratio[:, calendar] = np.clip(1 + shrunk, 0.2, 5.0)
+    typical = np.zeros(12)
+    typical[calendar] = company[:12] + company[12:]
+    return ratio / ((ratio * typical).sum(axis=1, keepdims=True) / typical.sum())
+
+
+def new_customer_profile(
+    first_year_revenue: np.ndarray, retention: np.ndarray, months: int, billed: bool
+) -> np.ndarray:
+    """Revenue of one new customer in the months since it was won, shape (cells, months); money.
+
+    ``billed``: revenue flows evenly from the day of the contract, so the first calendar month holds half of one.
+    Otherwise the first purchase is the acquisition itself. The first 12 months add up to ``first_year_revenue``.
+    """
+    age = np.arange(months)
+    shape = retention[:, None] ** np.maximum(age, 0)
+    year = retention[:, None] ** np.arange(12)
+    if billed:
+        shape = np.where(age == 0, 0.5, 1.0) * shape
+        year = np.where(np.arange(12) == 0, 0.5, 1.0) * year
+        year = np.hstack([year, 0.5 * retention[:, None] ** 12])
+    return first_year_revenue[:, None] * shape / year.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Monthly means per cell, shape (cells, months ahead): revenue (money) and new customers (count).
+
+    ``structure`` and ``history`` are the two revenue forecasts; ``profile`` is a new customer's revenue by month.
+    """
+
+    structure: np.ndarray
+    history: np.ndarray
+    new: np.ndarray
+    profile: np.ndarray
+
+
+def forecast_paths(
+    past: CellHistory, horizon: int, first_year_revenue: np.ndarray, retention: np.ndarray, billed: bool
+) -> Paths:
+    """Paths for the ``horizon`` months after the last one of ``past``.
+
+    Parameters
+    ----------
+    past : CellHistory
+    horizon : int
+    first_year_revenue : array of shape (cells,)
+        Money per new customer in its first 12 months.
+    retention : array of shape (cells,)
+        Monthly share of revenue that stays, 0 to 1.
+    billed : bool
+        Contractual: revenue is billed every month and has no season of its own.
+    """
+    ahead = np.arange(1, horizon + 1)
+    segment = past.cells["segment"].to_numpy()
+    calendar = (past.months[-1] + ahead) % 12
+    centre = (1 + horizon) / 2
+
+    def by_cell(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        share = local_shares(values, share_prior(values, past.active, segment), centre)
+        return share, company_path(values.sum(axis=0), ahead), own_season(values, share, past.months)[:, calendar]
+
+    new_share, new_company, new_season = by_cell(past.new)
+    new = new_share[:, None] * new_company * new_season
+    share, company, season = by_cell(past.revenue)
+    history = share[:, None] * company * season
+
+    totals = past.revenue.sum(axis=0)
+    recent = min(len(totals), 3 if billed else 12)
+    rate = share * totals[-recent:].mean() if recent else share * 0.0
+    kept = rate[:, None] * retention[:, None] ** (ahead + (recent - 1) / 2 * (1.0 if billed else 0.0))
+    if not billed and len(totals) >= 12:
+        last = totals[-12:]
+        kept = kept * season * (last / last.mean())[(ahead - 1) % 12]
+    profile = new_customer_profile(first_year_revenue, retention, horizon, billed)
+    structure = kept.copy()
+    for month in range(horizon):  # customers won in one month pay in all months after it
+        structure[:, month:] += new[:, month : month + 1] * profile[:, : horizon - month]
+    return Paths(structure, history, new, profile)

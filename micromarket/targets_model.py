@@ -1,0 +1,226 @@
+"""From a company's history, values and budget to each cell's mean, spread and limits over the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from micromarket.attainment import Spread, assumed_spread, fit_spread
+from micromarket.forecast import CellHistory, company_path, forecast_paths
+from micromarket.market_data import MarketData
+from micromarket.periods import Calendar
+
+LOWEST, HIGHEST = 0.9, 1.3  # of last year's revenue
+POTENTIAL_USED = 0.95  # share of a market's potential customers that a target may count on
+
+
+@dataclass(frozen=True)
+class CellForecast:
+    """Arrays of shape (cells,) over the plan unless said otherwise. Money: base, mu, rest; counts: new, cap.
+
+    Attributes
+    ----------
+    base : last year's revenue over the same months
+    path : revenue by plan month, shape (cells, months); sums to ``mu``
+    new_path : new customers by plan month, shape (cells, months); sums to ``new``
+    each : revenue inside the plan of one new customer, money
+    rest : revenue that needs no further new customer: ``mu - new * each``
+    cap : most new customers that capacity and potential allow (infinite: no limit known)
+    capped_by_reps, capped_by_potential : bool arrays, the forecast itself hit the limit
+    structure_weight : weight of the structural forecast, 0 to 1
+    """
+
+    base: np.ndarray
+    mu: np.ndarray
+    path: np.ndarray
+    new: np.ndarray
+    new_path: np.ndarray
+    each: np.ndarray
+    rest: np.ndarray
+    cap: np.ndarray
+    capped_by_reps: np.ndarray
+    capped_by_potential: np.ndarray
+    structure_weight: float
+    spread: Spread
+    backtest_months: int
+    backtest_error: float | None
+
+
+def fill_by_segment(values: np.ndarray, segment: np.ndarray, weight: np.ndarray, default: float) -> np.ndarray:
+    """Missing values replaced by their segment's weighted mean, else the overall one, else ``default``."""
+    filled = np.asarray(values, dtype=float).copy()
+    known = np.isfinite(filled)
+    weight = np.where(known, weight + 1e-9, 0.0)
+    overall = float(np.sum(np.nan_to_num(filled) * weight) / weight.sum()) if known.any() else default
+    codes, _ = pd.factorize(segment, sort=True)
+    sums = np.bincount(codes, np.nan_to_num(np.where(known, filled, 0.0)) * weight)
+    weights = np.bincount(codes, weight)
+    means = np.where(weights > 0, sums / np.where(weights > 0, weights, 1), overall)
+    filled[~known] = means[codes][~known]
+    return filled
+
+
+def cell_values(past: CellHistory, value_cells: pd.DataFrame | None) -> tuple[np.ndarray, np.ndarray, bool]:
+    """First-year revenue per new customer (money) and monthly retention per cell; whether they come from the values."""
+    segment, weight = past.cells["segment"].to_numpy(), past.active[:, -12:].mean(axis=1)
+    count = past.active[:, -12:].sum()
+    per_year = float(past.revenue[:, -12:].sum() / count * 12) if count > 0 else 0.0
+    if value_cells is None or value_cells.empty:
+        return np.full(len(weight), per_year), np.full(len(weight), 0.97), False
+    columns = ["first_year_revenue", "monthly_retention"]
+    table = value_cells.set_index(["market_id", "segment"])[columns]
+    table = table.reindex(pd.MultiIndex.from_frame(past.cells))
+    first_year = fill_by_segment(table[columns[0]].to_numpy(float), segment, weight, per_year)
+    retention = fill_by_segment(table[columns[1]].to_numpy(float), segment, weight, 0.97)
+    return np.maximum(first_year, 0.0), np.clip(retention, 0.0, 1.0), True
+
+
+def same_span_last_year(past: CellHistory, calendar: Calendar) -> np.ndarray:
+    """Revenue per cell in the plan's months one year (or as many as it takes) earlier; money."""
+    n, last = len(past.months), past.months[-1]
+    base = np.zeros(len(past.cells))
+    for month, weight in zip(calendar.months, calendar.weights, strict=True):
+        back = month - 12 * max(1, -(-(month - last) // 12))
+        at = back - past.months[0]
+        base += weight * (past.revenue[:, at] if 0 <= at < n else past.revenue[:, -12:].mean(axis=1))
+    return base
+
+
+def _backtest(
+    past: CellHistory, values: tuple[np.ndarray, np.ndarray], billed: bool, region: np.ndarray
+) -> tuple[float, Spread, int, float]:
+    """Weight of the structural forecast, spread, months looked back on, and the error (WAPE) of the blend there."""
+    n = len(past.months)
+    months = min(12, n - 12)
+    default = 0.5 if billed else 0.1
+    if months < 3:
+        return default, assumed_spread(past.revenue.sum(axis=1)), 0, np.nan
+    paths = forecast_paths(past.until(n - months), months, values[0], values[1], billed)
+    structure, history = paths.structure.sum(axis=1), paths.history.sum(axis=1)
+    actual = past.revenue[:, n - months :].sum(axis=1)
+    differ = structure - history
+    size = history + np.median(history) + 1e-9
+    curve = float(np.sum(differ**2 / size))
+    fit = float(np.sum(differ * (actual - history) / size))
+    # one year of evidence: a tenth of its weight stays with the default
+    weight = float(np.clip((fit + 0.1 * curve * default) / (1.1 * curve), 0, 1)) if curve > 0 else default
+    predicted = weight * structure + (1 - weight) * history
+    totals = past.revenue.sum(axis=0)
+    misses = [actual.sum() / max(predicted.sum(), 1e-9) - 1]
+    for origin in range(12, n - months):
+        ahead = company_path(totals[:origin], np.arange(1, months + 1)).sum()
+        misses.append(totals[origin : origin + months].sum() / max(ahead, 1e-9) - 1)
+    spread = fit_spread(actual, predicted, region, np.clip(misses, -0.5, 0.5))
+    error = float(np.abs(actual - predicted).sum() / max(actual.sum(), 1e-9))
+    return weight, spread, months, error
+
+
+def _limits(
+    data: MarketData, scores: pd.DataFrame | None, cells: pd.DataFrame, mix: np.ndarray, recent: np.ndarray,
+    kept_customers: np.ndarray, years: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Most new customers over the plan per cell: what reps can win, and what potential leaves (count, inf: unknown)."""
+    market = cells["market_id"]
+    columns = data.markets.set_index("market_id")
+    unknown = pd.Series(np.nan, index=columns.index)
+    capacity = pd.to_numeric(columns.get("capacity", unknown)).reindex(market).to_numpy(float) * years
+    reps = np.where(np.isnan(capacity), np.inf, capacity * mix)
+    if scores is None:
+        return reps, np.full(len(cells), np.inf)
+    potential = pd.to_numeric(scores.set_index("market_id")["potential_customers"]).reindex(market).to_numpy(float)
+    codes, _ = pd.factorize(market)
+    room = POTENTIAL_USED * potential - np.bincount(codes, kept_customers)[codes]
+    # a market that won so many last year has shown that it can: the level of potential is an estimate
+    room = np.maximum(room * mix, recent * years)
+    return reps, np.where(np.isnan(potential), np.inf, room)
+
+
+def forecast_cells(
+    data: MarketData,
+    past: CellHistory,
+    value_cells: pd.DataFrame | None,
+    scores: pd.DataFrame | None,
+    budget: pd.DataFrame | None,
+    calendar: Calendar,
+    years: float,
+    billed: bool,
+    region: np.ndarray,
+) -> CellForecast:
+    """Means, spread and limits of all cells; see :class:`CellForecast`.
+
+    Parameters
+    ----------
+    years : float
+        Length of the plan.
+    billed : bool
+        Contractual relationship.
+    region : int array of shape (cells,)
+    """
+    first_year, retention, known = cell_values(past, value_cells)
+    structure_weight, spread, months, error = _backtest(past, (first_year, retention), billed, region)
+    if not known:
+        structure_weight = 0.0  # without estimated retention the structure is a guess
+    ahead = calendar.months - past.months[-1]
+    horizon = max(int(ahead.max()), len(ahead))
+    paths = forecast_paths(past, horizon, first_year, retention, billed)
+    blend = structure_weight * paths.structure + (1 - structure_weight) * paths.history
+    seen = np.clip(past.revenue.shape[1] - 1 + ahead, 0, None)
+
+    def in_plan(future: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Plan months of a path; months of the plan that are already history stay as they were."""
+        at = np.clip(ahead - 1, 0, None)
+        return np.where(ahead > 0, future[:, at], known[:, np.minimum(seen, known.shape[1] - 1)]) * calendar.weights
+
+    path, new_path = in_plan(blend, past.revenue), in_plan(paths.new, past.new)
+    codes, names = pd.factorize(past.cells["market_id"])
+    new = new_path.sum(axis=1)
+    smooth = new + 1e-9
+    mix = smooth / np.bincount(codes, smooth)[codes]
+    when = (new_path + 1e-12) / (new_path + 1e-12).sum(axis=1, keepdims=True)
+    pays = np.zeros_like(new_path)  # revenue inside the plan of one customer won in a plan month
+    for month in range(len(calendar.months)):
+        pays[:, month] = paths.profile[:, : len(calendar.months) - month] @ calendar.weights[month:]
+    each = (when * pays).sum(axis=1)
+
+    extra = np.zeros(len(new))
+    if budget is not None:
+        by_market = budget.groupby("market_id")["incremental_customers"].sum().reindex(names).fillna(0.0)
+        extra = by_market.to_numpy(float)[codes] * mix
+    recent = past.new[:, -12:].mean(axis=1) * 12
+    kept = past.active[:, -1] * retention ** (12 * years)
+    reps, room = _limits(data, scores, past.cells, mix, recent, kept, years)
+    wanted = np.maximum(new + extra, 0.0)
+    allowed = np.minimum(wanted, np.minimum(reps, room))
+    change = allowed - new
+    mu_path = np.maximum(path + (each * change)[:, None] * _ramp(when, paths.profile, calendar.weights), 0.0)
+    mu = mu_path.sum(axis=1)
+    mu_path = np.where(mu[:, None] > 0, mu_path, calendar.weights[None, :] * 1e-12)
+    each = np.where(allowed > 0, np.minimum(each, mu / np.maximum(allowed, 1e-12)), each)
+    return CellForecast(
+        base=same_span_last_year(past, calendar),
+        mu=mu,
+        path=mu_path,
+        new=allowed,
+        new_path=when * allowed[:, None],
+        each=each,
+        rest=np.maximum(mu - allowed * each, 0.0),
+        cap=np.minimum(reps, room),
+        capped_by_reps=reps < np.minimum(wanted, room) - 1e-9,
+        capped_by_potential=room < np.minimum(wanted, reps) - 1e-9,
+        structure_weight=structure_weight,
+        spread=spread,
+        backtest_months=months,
+        backtest_error=None if np.isnan(error) else error,
+    )
+
+
+def _ramp(when: np.ndarray, profile: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of a plan's new-customer revenue that falls into each plan month; rows sum to 1."""
+    months = when.shape[1]
+    paid = np.zeros_like(when)
+    for month in range(months):
+        paid[:, month:] += when[:, month : month + 1] * profile[:, : months - month] * weights[month:]
+    total = paid.sum(axis=1, keepdims=True)
+    return np.where(total > 0, paid / np.where(total > 0, total, 1), weights / weights.sum())
