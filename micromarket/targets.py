@@ -55,8 +55,8 @@ def set_targets(
     Every cell's revenue has a mean (own history, retained base, new customers, the budget's extra customers) and a
     spread (how far a backtest missed cells of its size). One number z, the same for all, gives
     ``target = mean + z * spread`` within limits so that the targets add up to the goal, to the cent. Limits: 0.9 and
-    1.3 times last year, what reps can win and what potential leaves; a limit that contradicts the forecast gives way to it,
-    and the notes count how often.
+    1.3 times last year, what reps can win and what potential leaves; a limit that contradicts the forecast gives
+    way to it, and the notes count how often.
 
     Parameters
     ----------
@@ -283,11 +283,11 @@ def _notes(
         warnings.append(f"{below:,} of {len(low):,} market segments are forecast below {LOWEST:.0%} of last year; their"
                         " target may fall that far, as a target out of reach moves nobody.")  # fmt: skip
     if above:
-        warnings.append(f"{above:,} of {len(low):,} market segments are forecast above {HIGHEST:.0%} of last year; their"
-                        " target may rise that far.")  # fmt: skip
+        warnings.append(f"{above:,} of {len(low):,} market segments are forecast above {HIGHEST:.0%} of last year;"
+                        " their target may rise that far.")  # fmt: skip
     if cells.capped_by_reps.any():
-        warnings.append(f"In {int(cells.capped_by_reps.sum()):,} market segments the reps can't win the customers that"
-                        " the forecast and the budget would bring; their target stops at the reps' capacity.")  # fmt: skip
+        warnings.append(f"In {int(cells.capped_by_reps.sum()):,} market segments the reps can't win all the customers of"
+                        " forecast and budget; their target stops at the reps' capacity.")  # fmt: skip
     if cells.capped_by_potential.any():
         warnings.append(f"In {int(cells.capped_by_potential.sum()):,} market segments the forecast would exceed the"
                         " market's potential; their target stops there.")  # fmt: skip
@@ -301,7 +301,7 @@ def _notes(
         warnings.append("No margin: neither plan.yml nor the purchases say what share of revenue is margin.")
     if cells.spread.source == "assumed":
         assumptions.append(Assumption("A typical market segment ends within about 10% of its forecast, the company"
-                                      " within 6% (standard deviations)", "default of ours: history too short"))  # fmt: skip
+                                      " within 6% (standard deviations)", "default of ours"))  # fmt: skip
     assumptions.append(Assumption(f"A target lies between {LOWEST:.0%} and {HIGHEST:.0%} of last year unless the"
                                   " forecast itself lies outside", "default of ours"))  # fmt: skip
     assumptions.append(Assumption("Three quarters of last year's growth carry on into the next year",

@@ -1,0 +1,171 @@
+"""How leads turn into customers: shares that reach each stage, shrunk to their channel, open leads accounted for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from micromarket.periods import month_number
+
+STAGES = ("mql", "sal", "sql", "won")
+_MONTHS = 24  # leads older than this say little about today's sales team
+_DAYS = 365.25 / 12
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Own rates.
+
+    Attributes
+    ----------
+    stages : tuple of str
+        Stages that the company records, in order, the last is ``won``.
+    company : dict
+        Share of leads that reach each stage in the end.
+    cells : DataFrame
+        market_id, segment and one column a stage: share of the cell's leads that reach it (0 to 1).
+    lag_days : float
+        Mean days from a lead to its win.
+    leads, won : int
+        What the rates rest on.
+    unplaced : float
+        Share of leads without a market or a segment; they count for the rates of their channel only.
+    """
+
+    stages: tuple[str, ...]
+    company: dict[str, float]
+    cells: pd.DataFrame
+    lag_days: float
+    leads: int
+    won: int
+    unplaced: float
+
+
+def _shrink(success: np.ndarray, trials: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Beta-binomial empirical Bayes: the strength of the prior by moments over all units; shares from 0 to 1.
+
+    Kleinman (1973), *Proportions with extraneous variance*. ``trials`` may be fractional (leads that had the time).
+    """
+    some = trials > 0
+    if not some.any():
+        return prior
+    mean = prior[some]
+    excess = float(np.sum((success[some] - trials[some] * mean) ** 2 - trials[some] * mean * (1 - mean)))
+    room = float(np.sum(trials[some] * np.maximum(trials[some] - 1, 0) * mean * (1 - mean)))
+    within = np.clip(excess / room, 0.0, 0.9) if room > 0 else 0.0  # intraclass correlation
+    strength = np.clip((1 - within) / within, 2.0, 1e6) if within > 0 else 1e6
+    return np.clip((success + strength * prior) / (trials + strength), 0.0, 1.0)
+
+
+def _mature_lag(leads: pd.DataFrame, age: np.ndarray) -> float:
+    """Mean lag in days; young cohorts only show their fast wins, so cohorts older than three lags are preferred."""
+    lag = pd.to_numeric(leads["lag_days"], errors="coerce").to_numpy(float)
+    won = np.where(np.isfinite(lag), leads["won"].to_numpy(float), 0.0)
+    lag = np.maximum(np.nan_to_num(lag), 0.0)
+    if won.sum() <= 0:
+        return 0.0
+    mean = float((won * lag).sum() / won.sum())
+    for _ in range(3):
+        old = age >= 3 * mean
+        if won[old].sum() < 20:
+            break
+        mean = float((won * lag)[old].sum() / won[old].sum())
+    return mean
+
+
+def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Timestamp) -> Conversion | None:
+    """Conversion rates of every cell from the company's own leads.
+
+    Rates shrink from market x segment x channel to channel to company (beta-binomial empirical Bayes). A lead created
+    ``a`` days ago counts with the share of leads that would have got that far by now, ``1 - exp(-a / lag)``; the lag to
+    an earlier stage is the same part of the whole lag as the stage's place in the funnel.
+
+    Parameters
+    ----------
+    leads : DataFrame
+        The artefact ``leads``: counts by market, segment, channel and month of creation.
+    cells : DataFrame
+        market_id, segment: the rows wanted.
+    as_of : Timestamp
+
+    Returns
+    -------
+    Conversion or None
+        ``None`` where no lead was ever won (or none exists).
+    """
+    leads = leads.copy()
+    numbers = ["leads", *STAGES]
+    leads[numbers] = leads[numbers].apply(pd.to_numeric, errors="coerce").fillna(0.0).clip(lower=0)
+    month = pd.to_datetime(leads["month"])
+    behind = month_number(pd.DatetimeIndex([as_of]))[0] - month_number(month)
+    recent = leads[behind < _MONTHS]
+    if recent["won"].sum() < 20 <= leads["won"].sum():
+        recent = leads
+    leads = recent
+    if not leads["leads"].sum() > 0 or not leads["won"].sum() > 0:
+        return None
+    stages = tuple(s for s in STAGES if s == "won" or leads[s].sum() > 0)
+    for earlier, later in reversed(list(pairwise(stages))):
+        leads[earlier] = np.maximum(leads[earlier], leads[later])  # whoever was won has passed every stage
+    leads["leads"] = np.maximum(leads["leads"], leads[stages[0]])
+    age = np.maximum((as_of - pd.to_datetime(leads["month"])).dt.days.to_numpy(float) - _DAYS / 2, 1.0)
+    lag = _mature_lag(leads, age)
+
+    keys = ["market_id", "segment", "channel"]
+    leads["channel"] = leads["channel"].astype(object).where(leads["channel"].notna(), "unknown")
+    whole_market = bool((cells["segment"] == "All").all())
+    placed = leads["market_id"].notna() & (leads["segment"].notna() | whole_market)
+    if whole_market:
+        leads["segment"] = "All"
+    exposure = {}
+    previous = "leads"
+    for position, stage in enumerate(stages, start=1):
+        done = 1 - np.exp(-age / max(lag * position / len(stages), 1e-9))
+        before = 1 - np.exp(-age / max(lag * (position - 1) / len(stages), 1e-9)) if position > 1 else 1.0
+        # leads that reached the stage before and had the time for this one
+        exposure[stage] = np.maximum(leads[previous].to_numpy(float) * done / before, leads[stage].to_numpy(float))
+        previous = stage
+    table = leads[[*keys, "leads", *stages]].copy()
+    for stage in stages:
+        table[f"could_{stage}"] = exposure[stage]
+    sums = [c for c in table.columns if c not in keys]
+    by_channel = table.groupby("channel", sort=True)[sums].sum()
+    by_cell = table[placed].groupby(keys, sort=True)[sums].sum().reset_index()
+
+    company: dict[str, float] = {}
+    reach_company, reach_channel, reach_cell = 1.0, np.ones(len(by_channel)), np.ones(len(by_cell))
+    for stage in stages:
+        rate = min(float(by_channel[stage].sum() / by_channel[f"could_{stage}"].sum()), 1.0)
+        reach_company *= rate
+        company[stage] = reach_company
+        n = len(by_channel)
+        channel = _shrink(by_channel[stage].to_numpy(), by_channel[f"could_{stage}"].to_numpy(), np.full(n, rate))
+        at = by_channel.index.get_indexer(by_cell["channel"])
+        cell = _shrink(by_cell[stage].to_numpy(), by_cell[f"could_{stage}"].to_numpy(), channel[at])
+        reach_channel, reach_cell = reach_channel * channel, reach_cell * cell
+        by_channel[f"reach_{stage}"], by_cell[f"reach_{stage}"] = reach_channel, reach_cell
+
+    # a cell's leads come through channels: its own mix, leaning on the company's with the weight of 20 leads
+    wanted = cells[["market_id", "segment"]].drop_duplicates()
+    mix = by_channel["leads"] / by_channel["leads"].sum()
+    own = by_cell.assign(extra=by_cell["leads"])
+    at_channel = by_channel.index.get_indexer(own["channel"])
+    own["prior"] = mix.to_numpy()[at_channel]
+    own_leads = own.groupby(["market_id", "segment"])["leads"].sum()
+    row = pd.MultiIndex.from_frame(wanted)
+    total = own_leads.reindex(row).fillna(0.0).to_numpy()
+    for stage in stages:
+        base = float((mix * by_channel[f"reach_{stage}"]).sum())
+        of_channel = by_channel[f"reach_{stage}"].to_numpy()[at_channel]
+        # the channels that the cell has replace the company's rate of those channels by the cell's own
+        part = own["leads"] * own[f"reach_{stage}"] + 20 * own["prior"] * (own[f"reach_{stage}"] - of_channel)
+        own_part = part.groupby([own["market_id"], own["segment"]]).sum().reindex(row).fillna(0.0).to_numpy()
+        wanted[stage] = np.clip((own_part + 20 * base) / (total + 20), 1e-6, 1.0)
+    for earlier, later in reversed(list(pairwise(stages))):
+        wanted[earlier] = np.maximum(wanted[earlier], wanted[later])
+    count, won = float(leads["leads"].sum()), float(leads["won"].sum())
+    unplaced = float(leads.loc[~placed, "leads"].sum() / count)
+    return Conversion(stages, company, wanted.reset_index(drop=True), lag, round(count), round(won), unplaced)
