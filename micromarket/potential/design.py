@@ -16,6 +16,8 @@ from micromarket.potential.families import BINOMIAL, POISSON, Family, FloatArray
 BLOCKS, FOLDS = 36, 6
 BEST_PRACTICE = 0.9
 LEVER_NAMES = {"reps": "sales reps", "spend": "marketing spend"}
+# without a size, big markets look well covered: levers per buyer mean something only where features give the size
+_SIZE_EXPLAINED = 0.75
 MOST_COUNTED = 0.97  # share of buyers at which a market counts as full: the logit needs room above
 
 
@@ -24,9 +26,9 @@ class Design:
     """Arrays of shape (markets,) or (markets, columns), rows in the order of ``markets``.
 
     ``size``: people or firms that could buy; where nobody knows, the customers that a log-linear model of the features
-    expects (fitted on other folds), so that rates are relative to it; ``bound``: most customers a market can hold (inf where
-    unknown); ``levers``: intensity per buyer (money or reps per unit of size), never missing; ``blocks``: spatial
-    block of each market; ``folds``: fold of each block's markets.
+    expects (fitted on other folds), so that rates are relative to it; ``bound``: most customers a market can hold
+    (inf where unknown); ``levers``: intensity per buyer (money or reps per unit of size), never missing; ``blocks``:
+    spatial block of each market; ``folds``: fold of each block's markets.
     """
 
     family: Family
@@ -74,9 +76,13 @@ def build_design(data: MarketData, seed: int) -> Design:
         bound = np.fmin(bound, np.where(limit > 0, limit, np.inf))
     blocks = spatial_blocks(markets, seed)
     folds = fold_of_blocks(blocks)
+    levers, lever_names = np.empty((len(n), 0)), tuple[str, ...]()
     if size is None:
-        size = _expected_size(n, features, folds)
-    levers, lever_names = _levers(data, size)
+        size, explained = _expected_size(n, features, folds)
+    else:
+        explained = 1.0
+    if explained >= _SIZE_EXPLAINED:
+        levers, lever_names = _levers(data, size)
     return Design(
         family=BINOMIAL if known else POISSON, size_source=source, n=n, size=size, bound=np.maximum(bound, n),
         features=features, feature_names=kept, levers=levers, lever_names=lever_names,
@@ -84,8 +90,8 @@ def build_design(data: MarketData, seed: int) -> Design:
     )  # fmt: skip
 
 
-def _expected_size(n: FloatArray, features: FloatArray, folds: FloatArray) -> FloatArray:
-    """Customers expected by ridge regression of log(n + 0.5) on the features, each fold by the others."""
+def _expected_size(n: FloatArray, features: FloatArray, folds: FloatArray) -> tuple[FloatArray, float]:
+    """Customers expected by ridge regression of log(n + 0.5) on the features, each fold by the others; and its R2."""
     design, target = np.column_stack([np.ones(len(n)), features]), np.log(n + 0.5)
     ridge = np.eye(design.shape[1])
     ridge[0, 0] = 1e-9
@@ -94,7 +100,9 @@ def _expected_size(n: FloatArray, features: FloatArray, folds: FloatArray) -> Fl
         rest = folds != fold if (folds != fold).any() else folds == fold
         x = design[rest]
         out[folds == fold] = design[folds == fold] @ np.linalg.solve(x.T @ x + ridge, x.T @ target[rest])
-    return np.exp(np.clip(out, target.min(), target.max()))
+    out = np.clip(out, target.min(), target.max())
+    explained = 1 - float(((target - out) ** 2).sum() / max(((target - target.mean()) ** 2).sum(), 1e-12))
+    return np.exp(out), explained
 
 
 def _size(markets: pd.DataFrame, n: FloatArray) -> tuple[FloatArray | None, str]:
@@ -145,7 +153,7 @@ def clean_features(markets: pd.DataFrame, names: Sequence[str]) -> tuple[FloatAr
             continue
         columns.append(np.where(have, (x - middle) / spread, 0.0))
         kept.append(name)
-        if 0.05 < 1 - have.mean():
+        if 1 - have.mean() > 0.05:
             columns.append((~have).astype(float) - (1 - have.mean()))
             kept.append(f"{name} (missing)")
     matrix = np.column_stack(columns) if columns else np.empty((len(markets), 0))

@@ -46,9 +46,9 @@ class CountFrontier:
 
     The normal / half-normal composed error of Aigner, Lovell & Schmidt (1977) inside a count likelihood (Fe & Hofler
     2013), integrated by adaptive Gauss-Hermite quadrature, so that small markets carry exactly as much weight as
-    their counts bear. ``u`` given the data follows Jondrow et al. (1982, JLMS). ``gamma = sd(u before folding) / sigma``
-    is averaged over a grid by its profile likelihood instead of being fixed at its maximum: how much of the spread is
-    one-sided is what the data say least about.
+    their counts bear. ``u`` given the data follows Jondrow et al. (1982, JLMS). ``gamma = sigma_u / sigma`` is averaged
+    over a grid by its profile likelihood instead of being fixed at its maximum: how much of the spread is one-sided is
+    what the data say least about.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class CountFrontier:
             prior = 0.5 * ((theta[1] + 1.0) / 2.0) ** 2 + 0.5 * (theta[0] / 5.0) ** 2
             return -float(_marginal(self.family, shape(theta), n, size, eta).sum()) + prior
 
-        simplex = np.vstack([start, start + [0.1, 0.0], start + [0.0, 0.1]])
+        simplex = np.vstack([start, start + np.array([0.1, 0.0]), start + np.array([0.0, 0.1])])
         found = minimize(
             loss, start, method="Nelder-Mead",
             options={"initial_simplex": simplex, "xatol": 2e-3, "fatol": 2e-2, "maxfev": 80},

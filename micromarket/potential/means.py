@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -168,13 +168,15 @@ class BoostedMean:
     def fit(self, x: FloatArray, levers: FloatArray, n: FloatArray, size: FloatArray) -> BoostedMean:
         z = np.column_stack([x, levers])
         w = weights(self.family, n, size)
-        options = {
+        leaf = int(np.clip(len(n) // 50, 4, 20))
+        if self.family.bounded:
+            leaf *= 2  # every market is there twice: its customers and the others
+        options: dict[str, Any] = {
             "max_iter": self.trees, "learning_rate": 0.06, "max_leaf_nodes": 12, "l2_regularization": 1.0,
-            "min_samples_leaf": int(np.clip(len(n) // 50, 4, 20)), "early_stopping": False,
+            "min_samples_leaf": leaf, "early_stopping": False,
             "monotonic_cst": [0] * x.shape[1] + [1] * levers.shape[1], "random_state": self.seed,
         }  # fmt: skip
         if self.family.bounded:
-            options["min_samples_leaf"] *= 2  # every market is there twice: its customers and the others
             classifier = HistGradientBoostingClassifier(**options)
             label = np.repeat([1, 0], len(n))
             total = w * size

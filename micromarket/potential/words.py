@@ -1,0 +1,151 @@
+"""What the potential stage says about itself, for readers who have to act on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from micromarket.notes import Assumption, Check, Notes
+from micromarket.potential.design import BEST_PRACTICE, LEVER_NAMES, Design
+from micromarket.potential.estimate import Frontier, Levels
+from micromarket.potential.field_view import CAP, FieldChange
+
+_SHOWN_CHANGES = 20
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything the notes are made from; ``unvalued``: markets that the value stage did not know."""
+
+    design: Design
+    levels: Levels
+    frontier: Frontier
+    changes: tuple[FieldChange, ...]
+    unvalued: int
+
+
+def potential_notes(scores: pd.DataFrame, found: Findings) -> Notes:
+    """Numbers: customers (``potential_customers``, ``headroom``), money (``opportunity``), the rest fractions."""
+    opportunity = np.maximum(scores["opportunity"].to_numpy(float), 0.0)
+    best = np.sort(opportunity)[::-1][: max(1, math.ceil(len(opportunity) / 5))]
+    verdict, text = _signal(found)
+    levels, frontier = found.levels, found.frontier
+    numbers = {
+        "method": levels.method,
+        "potential_customers": float(scores["potential_customers"].sum()),
+        "headroom": float(scores["headroom"].sum()),
+        "opportunity": float(scores["opportunity"].sum()),
+        "opportunity_share_top_fifth": float(best.sum() / opportunity.sum()) if opportunity.sum() > 0 else None,
+        "rank_skill": levels.rank_skill,
+        "rank_skill_low": levels.rank_skill_low,
+        "skew_test": {"verdict": frontier.skew, "p_value": frontier.p_value},
+        "level_known": False,
+        "size_source": found.design.size_source,
+        "levers": list(found.design.lever_names),
+        "headroom_by_cause": {c: float(scores[c].sum()) for c in ("coverage_gap", "spend_gap", "unexplained_gap")},
+        "signal": {"verdict": verdict, "text": text},
+        "field_notes": [
+            {"market_id": c.market_id, "author": c.author, "reason": c.reason, "before": c.before, "after": c.after}
+            for c in found.changes
+        ],
+    }
+    return Notes(numbers, _assumptions(found), _warnings(scores, found, verdict, text), _checks(scores, found))
+
+
+def _signal(found: Findings) -> tuple[str, str]:
+    skill, low = found.levels.rank_skill, found.levels.rank_skill_low
+    what = "how many customers a market has" if found.design.size_source == "none" else "how much of a market buys"
+    if low <= 0:
+        return "none", (
+            f"Nothing in the data about the markets tells {what} where it has not been seen (rank correlation"
+            f" {skill:.2f}). The ranking of markets by potential is not supported; only their own counts speak."
+        )
+    strength = f"Features predict {what} in areas held out, with a rank correlation of {skill:.2f}"
+    if low < 0.2:
+        return "weak", f"{strength}: a weak guide. Treat neighbours in the ranking as equal."
+    return "clear", f"{strength}: the ranking of markets by potential has a sound basis."
+
+
+def _assumptions(found: Findings) -> tuple[Assumption, ...]:
+    design, out = found.design, []
+    method = "Jondrow et al. 1982; Aigner, Lovell & Schmidt 1977"
+    out.append(
+        Assumption(
+            "The order of markets by potential can be learnt from the data, its level can't: the total of potential and"
+            " headroom rests on the shape assumed for what holds markets back. Audit a few dozen markets to fix it.",
+            method,
+        )
+    )
+    for lever in design.lever_names:
+        out.append(
+            Assumption(
+                f"A market reaches its potential with {LEVER_NAMES[lever]} per buyer at the level of the best tenth of"
+                " markets; that the link between the two is cause and effect is assumed, not shown.",
+                f"{BEST_PRACTICE:.0%} percentile of today's markets",
+            )
+        )
+    if found.frontier.fallback:
+        out.append(
+            Assumption(
+                "Every market can reach what the best fifth of comparable markets reach.",
+                "default of ours: no one-sided shortfall and no lever was found",
+            )
+        )
+    for change in found.changes[:_SHOWN_CHANGES]:
+        out.append(Assumption(change.text, f"field note by {change.author}"))
+    if len(found.changes) > _SHOWN_CHANGES:
+        more = len(found.changes) - _SHOWN_CHANGES
+        out.append(Assumption(f"{more} more markets have a potential changed by field notes", "field notes"))
+    return tuple(out)
+
+
+def _warnings(scores: pd.DataFrame, found: Findings, verdict: str, text: str) -> tuple[str, ...]:
+    design, out = found.design, []
+    if design.size_source == "none":
+        out.append(
+            "The number of possible buyers per market is unknown, so share and penetration are empty and potential is"
+            " read from markets with similar features. Add addressable_customers to the markets table."
+        )
+    if not design.feature_names:
+        out.append(
+            "No usable feature describes the markets, so potential rests on their own counts alone. Add columns such as"
+            " income, density or number of firms."
+        )
+    elif verdict != "clear":
+        out.append(text)
+    if design.dropped:
+        out.append(f"Left out as constant or mostly empty: {', '.join(sorted(design.dropped))}.")
+    if found.frontier.skew == "wrong sign":
+        out.append(
+            "Markets don't lag behind a common ceiling: some run ahead instead. No hidden shortfall is assumed, so"
+            f" headroom comes from {'the best fifth of similar markets' if found.frontier.fallback else 'levers'} only."
+        )
+    elif found.frontier.skew == "unclear":
+        out.append(
+            "The data hardly tell markets that lag from plain differences between markets: the amount of headroom is"
+            " uncertain, and its interval wide."
+        )
+    if (negative := int((scores["new_customer_clv"] < 0).sum())) > 0:
+        out.append(
+            f"In {negative:,} markets a new customer costs more than it brings: their opportunity is below zero."
+        )
+    if found.unvalued:
+        out.append(f"{found.unvalued:,} markets have no customer value of their own; they take the average.")
+    return tuple(out)
+
+
+def _checks(scores: pd.DataFrame, found: Findings) -> tuple[Check, ...]:
+    needed = ["potential_customers", "potential_low", "potential_high", "headroom", "opportunity"]
+    finite = bool(np.isfinite(scores[needed].to_numpy(float)).all())
+    inside = bool((scores["potential_customers"] <= found.design.bound + 1e-6).all())
+    total = float(scores["opportunity_share"].sum())
+    return (
+        Check("every market has a potential", finite),
+        Check("no market holds more than its possible buyers", inside),
+        Check("shares of the opportunity add up to 1", abs(total - 1) < 1e-9, f"{total:.12f}"),
+        Check(f"field notes move potential by at most {CAP:.0%}",
+              all(abs(c.after / c.before - 1) <= CAP + 1e-9 for c in found.changes)),
+    )  # fmt: skip
