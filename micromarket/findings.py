@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from micromarket.formats import compact, count, finite, percent, plural
+
 
 def finding(stage: str, numbers: Mapping[str, Any]) -> str:
     """One line of plain English from a stage's numbers (see ARCHITECTURE.md); empty where they say too little.
@@ -19,21 +21,17 @@ def finding(stage: str, numbers: Mapping[str, Any]) -> str:
     return ", ".join(parts).replace("\n", " ")[:160]
 
 
-def _number(value: Any, unit: str = "", sign: bool = False) -> str:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+def _number(value: Any, unit: str = "") -> str:
+    """Short, with its unit; empty where there is no number."""
+    number = finite(value)
+    if number is None:
         return ""
-    text = ""
-    for size, letter in ((1e9, "bn"), (1e6, "m"), (1e4, "k")):
-        if abs(value) >= size:
-            text = f"{value / (1e3 if letter == 'k' else size):{'+' if sign else ''},.1f}{letter}"
-            break
-    else:
-        text = f"{value:{'+' if sign else ''},.{0 if abs(value) >= 10 or value == int(value) else 2}f}"
-    return f"{text} {unit}".strip()
+    short = count(number) if abs(number) < 1e5 and (abs(number) >= 10 or number == int(number)) else compact(number)
+    return f"{short} {unit}".strip()
 
 
 def _share(value: Any) -> str:
-    return f"{value:.0%}" if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
+    return "" if finite(value) is None else percent(value)
 
 
 def _deep(numbers: Mapping[str, Any], *keys: str) -> Any:
@@ -47,14 +45,14 @@ def _size(value: Any) -> Any:
     return len(value) if isinstance(value, (list, tuple)) else value
 
 
-def _count(value: Any, one: str, many: str = "") -> str:
-    return _number(value, one if value == 1 else many or one + "s")
+def _several(value: Any, one: str) -> str:
+    return "" if finite(value) is None else plural(value, one)
 
 
 def _data(n: Mapping[str, Any]) -> list[str]:
     history = n.get("history_months")
     return [
-        _count(_size(n.get("markets")), "market"),
+        _several(_size(n.get("markets")), "market"),
         _number(n.get("active_customers"), "active customers") or _number(n.get("customers"), "customers"),
         f"{history:.0f} months of history" if isinstance(history, (int, float)) else "",
     ]
@@ -83,7 +81,7 @@ def _response(n: Mapping[str, Any]) -> list[str]:
     if source in (None, "none"):
         return ["no spend to learn from"]
     return [
-        _count(len(channels), "channel") if isinstance(channels, (list, tuple)) else "",
+        _several(len(channels), "channel") if isinstance(channels, (list, tuple)) else "",
         f"response {source}",
         f"{_share(n.get('p_no_response'))} odds of no response" if _share(n.get("p_no_response")) else "",
     ]
@@ -93,7 +91,7 @@ def _allocation(n: Mapping[str, Any]) -> list[str]:
     moved = _number(n.get("moved"))
     if not moved:
         return ["no money to move"]
-    gain, low, high = (_number(_deep(n, "gain", k), sign=True) for k in ("expected", "low", "high"))
+    gain, low, high = (_number(_deep(n, "gain", k)) for k in ("expected", "low", "high"))
     return [
         f"{moved} changes place ({_share(n.get('moved_share'))})",
         f"gain {gain} ({low} to {high})" if gain and low and high else "",
@@ -103,7 +101,7 @@ def _allocation(n: Mapping[str, Any]) -> list[str]:
 def _targets(n: Mapping[str, Any]) -> list[str]:
     goal, odds = _number(n.get("goal_revenue")), _share(n.get("p_company"))
     return [
-        f"revenue goal {goal} ({n['growth']:+.0%})" if goal and isinstance(n.get("growth"), (int, float)) else "",
+        f"revenue goal {goal} ({percent(n.get('growth'), sign=True)})" if goal else "",
         f"{odds} odds that the company gets there" if odds else "",
     ]
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from micromarket import formats
 from micromarket.config import Settings, read_settings
+from micromarket.errors import InputError
 from micromarket.findings import finding
 from micromarket.notes import Notes
 from micromarket.workspace import Workspace
@@ -65,3 +71,64 @@ class Said:
 def show_notes(stage: str, notes: Notes) -> Said:
     """What ``stage`` found, warns of and takes as given, for the last line of a cell."""
     return Said(stage, notes)
+
+
+def small_table(settings: Settings, table: str) -> pd.DataFrame | None:
+    """A small input table (field notes, experiments), checked by itself; ``None`` where the company has none.
+
+    Raises
+    ------
+    InputError
+        With every problem of the table.
+    """
+    if not settings.has(table):
+        return None
+    from micromarket.sources import Engine, read_source
+    from micromarket.validate import check_table, typed
+
+    with Engine() as engine:
+        raw = read_source(engine, settings.data[table])
+        problems = check_table(raw, settings.as_of)
+        if problems:
+            raise InputError(problems)
+        return typed(raw).to_pandas()
+
+
+def picture(svg: bytes) -> Any:
+    """A figure of :mod:`micromarket.report.figures` for the last line of a cell."""
+    from IPython.display import SVG
+
+    return SVG(data=svg)
+
+
+def picture_of_markets(
+    markets: pd.DataFrame, values: pd.Series, unit: str, show: Callable[[Any], str], diverging: bool = False
+) -> Any:
+    """A map of ``values`` (by ``market_id``) where the company has borders or points, else its largest markets as bars.
+
+    Parameters
+    ----------
+    markets : DataFrame or GeoDataFrame
+        The artefact ``markets``.
+    values : Series
+        Indexed by ``market_id``.
+    unit : str
+        What the scale shows.
+    show : callable
+        Writes a value.
+    diverging : bool
+        Rises against falls, around 0.
+    """
+    from micromarket.report import maps
+
+    names = markets.set_index("market_id")["name"]
+    names = names.where(names.notna(), names.index.to_series())
+    if "geometry" in markets.columns and markets["geometry"].notna().any():
+        shapes = maps.simplify(maps.project(markets), 900)
+        return picture(maps.choropleth(shapes, values, names, unit=unit, money=show, diverging=diverging))
+    return picture(maps.ranked_bars(values, names, unit=unit, money=show, diverging=diverging))
+
+
+def money_in(settings: Settings) -> Callable[[Any], str]:
+    """Writes an amount in the company's currency, short."""
+    return lambda value: formats.money(value, settings.company.currency)

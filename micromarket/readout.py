@@ -113,8 +113,9 @@ def readout(run: str | Path, actuals: Sequence[str | Path], regions: pd.Series |
             [Problem(files, f"days within the plan, {start:%Y-%m-%d} to {end:%Y-%m-%d}", "period", value=days)]
         )
     measures = [m for m in _MEASURES if m in frame.columns and m in targets.columns]
-    begins = targets["period"].clip(lower=start)
-    ends = _period_end(targets["period"], period).clip(upper=end + _DAY)  # type: ignore[call-overload]
+    begins = targets["period"].where(targets["period"] > start, start)
+    ends = _period_end(targets["period"], period)
+    ends = ends.where(ends < end + _DAY, end + _DAY)
     planned = _within(begins, ends, since, through)
     happened = _within(frame["period"], after, since, through)
     wanted = targets[measures].mul(planned, axis=0).groupby(targets["market_id"]).sum()
@@ -205,7 +206,8 @@ def _period_end(starts: pd.Series, period: str) -> pd.Series:
 
 def _within(begins: pd.Series, ends: pd.Series, since: pd.Timestamp, through: pd.Timestamp) -> pd.Series:
     """Share of each span's days from ``since`` up to and including ``through``."""
-    inside = (ends.clip(upper=through + _DAY) - begins.clip(lower=since)).dt.days.clip(lower=0)  # type: ignore[call-overload]
+    last, first = ends.where(ends < through + _DAY, through + _DAY), begins.where(begins > since, since)
+    inside = (last - first).dt.days.clip(lower=0)
     return inside / (ends - begins).dt.days.clip(lower=1)
 
 

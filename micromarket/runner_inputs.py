@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from micromarket.config import Settings, Source
 from micromarket.errors import StageError
 from micromarket.pipeline import digest_of
 
+_NOT_CONTENT = {"path", "extra", "connection", "shown_as"}
 #: Files that belong to a Shapefile.
 _SIDECARS = (".dbf", ".shx", ".prj", ".cpg")
 
@@ -73,10 +74,10 @@ def _fingerprint(source: Source) -> Input:
     paths = [p for p in (source.path, *(p for _, p in source.extra)) if p is not None]
     files = [f for path in paths for f in _files_of(path)]
     hashes = [file_hash(f) for f in files]
-    # names of the files used by SQL count, the folder they lie in doesn't
+    # every option of the source counts, and the names of its files; the folder they lie in doesn't
+    options = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in _NOT_CONTENT}
     identity = {
-        "sha256": hashes, "files": [f.name for f in files], "sql": source.sql, "layer": source.layer,
-        "with": [name for name, _ in source.extra],
+        "options": options, "sha256": hashes, "files": [f.name for f in files], "with": [name for name, _ in source.extra],
         "database": _without_secrets(source.connection) if source.connection else None,
     }  # fmt: skip
     stats = tuple(_stat(f) for f in files)
