@@ -1,0 +1,291 @@
+"""The value stage: a company's customers to lifetime value by market and segment."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ibis
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from micromarket.artefacts import ARTEFACTS
+from micromarket.config import Settings
+from micromarket.errors import InputError, Problem
+from micromarket.market_data import MarketData
+from micromarket.notes import Assumption, Check, Notes
+from micromarket.value import summaries as s
+from micromarket.value.contractual import model_contracts
+from micromarket.value.model import CellModel, Cells
+from micromarket.value.money import Weights, acquisition_cost, levelled, payback_months, settle
+from micromarket.value.noncontractual import model_purchases
+from micromarket.value.observed import model_observed
+from micromarket.value.prior_mean import design
+from micromarket.value.signal import verdict
+from micromarket.value.validation import Holdout, hide_departures, hide_purchases
+from micromarket.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ValueResult:
+    """``cells``, ``markets``: the artefacts value_cells and value_markets (money per customer; see ``ARTEFACTS``).
+
+    ``payback_months`` is NaN where the margin doesn't repay the acquisition cost within the horizon or the cost is
+    unknown; ``monthly_retention`` is NaN where value is observed, not modelled. Nothing else is ever missing where a
+    pooled answer exists.
+    """
+
+    cells: pd.DataFrame
+    markets: pd.DataFrame
+    notes: Notes
+
+    def write(self, workspace: Workspace) -> None:
+        workspace.write("value_cells", self.cells)
+        workspace.write("value_markets", self.markets)
+        workspace.write_notes("value", self.notes)
+
+
+def estimate_value(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueResult:
+    """Lifetime value of today's and of tomorrow's customers in every market and segment.
+
+    Contracts: sBG; purchases (or a customer_summary with ages): BG/NBD with Gamma-Gamma; a customer_summary without
+    ages: the margin observed. Each is fitted by segment over all markets; markets then differ by empirical Bayes
+    effects (:mod:`micromarket.value.pooling`). Value is discounted contribution margin less servicing cost.
+
+    Raises
+    ------
+    InputError
+        Where nobody has bought anything, or there is no margin to value revenue with.
+    """
+    with threadpool_limits(limits=1, user_api="blas"):  # many tiny systems: threads only wait for each other
+        return _estimate(dataset, data, settings)
+
+
+def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueResult:
+    money = settings.economics
+    customers = s.customers_of(dataset)
+    pairs = customers.select("market_id", "segment").distinct().to_pandas()
+    pairs = pd.concat([pairs, data.cells[["market_id", "segment"]]])
+    cells = Cells.of(pairs.astype(object), [str(m) for m in data.markets["market_id"]])
+    X = design(data.markets, data.features, cells.market_ids)
+    if dataset.has("subscriptions") and money.relationship == "contractual":
+        model, holdout = _from_contracts(dataset, customers, cells, X, settings)
+    elif dataset.has("transactions"):
+        model, holdout = _from_transactions(dataset, customers, cells, X, settings)
+    elif dataset.has("customer_summary"):
+        model, holdout = _from_summary(dataset, customers, cells, X, settings), None
+    else:
+        expected = "transactions for a non-contractual relationship (or economics.relationship: contractual)"
+        raise InputError([Problem(settings.path.name, expected, column="data")])
+    signal = verdict(model.components)
+    if signal["verdict"] == "none":
+        model = levelled(model)
+    weights = Weights.of(cells, data.cells)
+    observed = all(m["model"] == "observed" for m in model.models)
+    servicing = 0.0 if observed else money.servicing_cost
+    by_cell, by_market = settle(model, weights, servicing, settings.seed)
+    spend = _spend_last_year(data, settings, cells)
+    by_market["acquisition_cost"] = _cost(dataset, customers, cells, weights, spend)
+    by_market["payback_months"] = payback_months(model, weights, by_market["acquisition_cost"].to_numpy(), servicing)
+    published = data.cells[["market_id", "segment"]].astype(object)
+    by_cell = published.merge(by_cell, on=["market_id", "segment"], how="left")
+    notes = _notes(model, signal, holdout, by_market, weights, spend, observed)
+    return ValueResult(
+        by_cell[list(ARTEFACTS["value_cells"].columns)].astype({"market_id": "str", "segment": "str"}),
+        by_market[list(ARTEFACTS["value_markets"].columns)].astype({"market_id": "str"}),
+        notes,
+    )
+
+
+def _from_contracts(
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, X: np.ndarray, settings: Settings
+) -> tuple[CellModel, Holdout | None]:
+    money, as_of = settings.economics, settings.as_of
+    if money.margin_rate is None:
+        raise _no_margin(settings)
+    contracts = s.contract_customers(dataset, as_of)
+    bounds = s.contract_bounds(contracts)
+    counts = s.count_contracts(customers, contracts, as_of)
+    if not len(counts):
+        raise _nobody(settings, "subscriptions")
+    since, warnings = _records_begin(counts, bounds, as_of)
+    if since is not None:
+        counts = s.count_contracts(customers, contracts, as_of, since)
+    moments = s.log_value_moments(customers, contracts)
+    model = model_contracts(
+        cells, counts, moments, X, money.margin_rate, money.discount_rate, money.horizon_months
+    )  # fmt: skip
+    model = replace(model, warnings=[*model.warnings, *warnings])
+    return model, hide_departures(dataset, customers, cells, X, model, bounds, as_of)
+
+
+def _records_begin(counts: pd.DataFrame, bounds: dict[str, Any], as_of: dt.date) -> tuple[dt.date | None, list[str]]:
+    """The day before which ended contracts seem to be missing from the data, and what to say about it."""
+    if not bounds["gone"]:
+        return None, ["No contract in the data has ended: how long customers stay is an assumption (3% leave a month)."]
+    first_end = bounds["first_end"]
+    blank = (first_end - bounds["first_start"]).days / s.DAYS_PER_MONTH
+    # customer-months lived before the first recorded end, times the average rate of leaving: ends that should be there
+    months = (counts["age"] * counts["customers"] + counts["age_part"]).to_numpy(float)
+    since_first_end = (as_of - first_end).days / s.DAYS_PER_MONTH
+    lived_since = np.minimum(months, since_first_end * counts["customers"].to_numpy(float))
+    missing = counts.loc[counts["gone"] == 1, "customers"].sum() / months.sum() * (months - lived_since).sum()
+    if blank < 6 or missing < 20:
+        return None, []
+    if since_first_end >= 6:
+        text = (
+            f"Contracts that ended before {first_end} seem to be missing from the data: customers were followed from"
+            " then on only, so that retention isn't overstated."
+        )
+        return first_end, [text]
+    text = (
+        f"All contract ends lie between {first_end} and {bounds['last_end']}, although contracts go back to"
+        f" {bounds['first_start']}: if earlier ends are missing from the data, customers leave faster, and are worth"
+        " less, than stated here."
+    )
+    return None, [text]
+
+
+def _from_transactions(
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, X: np.ndarray, settings: Settings
+) -> tuple[CellModel, Holdout | None]:
+    money, as_of = settings.economics, settings.as_of
+    t = dataset.table("transactions")
+    if money.margin_rate is None and ("margin" not in t.columns or t.margin.isnull().any().execute()):
+        raise _no_margin(settings)
+    buyers = s.purchase_customers(s.purchase_days(dataset, money.margin_rate, as_of), as_of)
+    counts = s.count_purchases(customers, buyers)
+    if not len(counts):
+        raise _nobody(settings, "transactions")
+    spend, moments = s.count_spend(customers, buyers), s.log_spend_moments(customers, buyers)
+    model = model_purchases(cells, counts, spend, moments, X, money.discount_rate, money.horizon_months)
+    first = as_of - dt.timedelta(days=int(counts["T"].max()))
+    return model, hide_purchases(dataset, customers, cells, X, first, as_of)
+
+
+def _from_summary(
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, X: np.ndarray, settings: Settings
+) -> CellModel:
+    money = settings.economics
+    if money.margin_rate is None:
+        raise _no_margin(settings)
+    t = dataset.table("customer_summary")
+    if "age_days" in t.columns and t.age_days.count().execute() > 0:
+        buyers = s.summary_buyers(dataset, money.margin_rate)
+        counts = s.count_purchases(customers, buyers)
+        if len(counts):
+            spend, moments = s.count_spend(customers, buyers), s.log_spend_moments(customers, buyers)
+            return model_purchases(cells, counts, spend, moments, X, money.discount_rate, money.horizon_months)
+    counts = s.observed_value(dataset, customers)
+    if not len(counts):
+        raise _nobody(settings, "customer_summary")
+    return model_observed(cells, counts, X, money.margin_rate)
+
+
+def _no_margin(settings: Settings) -> InputError:
+    expected = "this key, as not every purchase carries a margin of its own"
+    return InputError([Problem(settings.path.name, expected, column="economics.margin_rate")])
+
+
+def _nobody(settings: Settings, table: str) -> InputError:
+    source = settings.data.get(table)
+    shown = source.shown_as if source is not None else table
+    return InputError([Problem(shown, "at least one purchase or contract of a customer who lives in a market")])
+
+
+def _spend_last_year(data: MarketData, settings: Settings, cells: Cells) -> np.ndarray | None:
+    if data.current is None or not len(data.current):
+        return None
+    total = data.current.groupby("market_id")["current"].sum() / settings.plan.years
+    return total.reindex(list(cells.market_ids)).fillna(0.0).to_numpy(float)
+
+
+def _cost(
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, weights: Weights, spend: np.ndarray | None
+) -> np.ndarray:
+    """Money per customer won, by market; NaN where nothing tells."""
+    markets = len(cells.market_ids)
+    won = np.bincount(cells.market, weights=weights.new_customers, minlength=markets)
+    if spend is not None and spend.sum() > 0 and won.sum() > 0:
+        return acquisition_cost(spend, won)
+    t = dataset.table("customers")
+    if "acquisition_cost" not in t.columns:
+        return np.full(markets, np.nan)
+    t = t.filter(t.acquisition_cost.notnull())
+    known = t.group_by("market_id").aggregate(n=t.customer_id.count(), cost=t.acquisition_cost.sum()).to_pandas()
+    known = known.set_index("market_id").sort_index()
+    if not len(known) or known["n"].sum() == 0:
+        return np.full(markets, np.nan)
+    company = known["cost"].sum() / known["n"].sum()
+    known = known.reindex(list(cells.market_ids)).fillna(0.0)
+    return ((known["cost"] + 5 * company) / (known["n"] + 5)).to_numpy(float)  # five customers' worth of the company's
+
+
+def _notes(
+    model: CellModel,
+    signal: dict[str, Any],
+    holdout: Holdout | None,
+    markets: pd.DataFrame,
+    weights: Weights,
+    spend: np.ndarray | None,
+    observed: bool,
+) -> Notes:
+    total, equity = weights.customers.sum(), markets["customer_equity"].sum()
+    of_company = np.bincount(model.cells.market, weights=weights.new_customers, minlength=len(markets))
+    if of_company.sum() == 0:
+        of_company = markets["customers"].to_numpy()
+    of_company = of_company / of_company.sum() if of_company.sum() else np.full(len(markets), 1 / len(markets))
+    models = [dict(m) for m in model.models]
+    warnings, checks = list(model.warnings), []
+    numbers: dict[str, Any] = {}
+    if holdout is not None:
+        for m in models:
+            m["holdout_error"] = holdout.by_segment[m["segment"]]
+        numbers["holdout"] = {
+            "cut": holdout.cut, "what": holdout.what, "predicted": holdout.predicted, "actual": holdout.actual,
+            "error": holdout.error, "wape": holdout.wape, "wape_without_markets": holdout.wape_no_markets,
+        }  # fmt: skip
+        detail = (
+            f"From the data up to {holdout.cut}, {holdout.predicted:,.0f} {holdout.what} were predicted for the time"
+            f" since; there were {holdout.actual:,.0f} ({holdout.error:+.0%})."
+        )
+        checks.append(
+            Check("value: the hidden end of the history is predicted within 25%", abs(holdout.error) < 0.25, detail)
+        )
+        if abs(holdout.error) >= 0.25:
+            warnings.append(f"{detail} Take the level of lifetime values with caution; comparisons hold better.")
+    settled = all(m["converged"] for m in models)
+    checks.append(Check("value: every model settled (by its gradient)", settled))
+    if signal["verdict"] == "none":
+        warnings.append(str(signal["text"]))
+    assumptions = list(model.assumptions)
+    if not observed:
+        assumptions.append(
+            Assumption("What a customer does next is like what customers did before; prices and margins stay.", "ours")
+        )
+    return Notes(
+        numbers={
+            "observed": observed,
+            "models": models,
+            "signal": signal,
+            "clv": equity / total if total else markets["clv"].mean(),
+            "customer_equity": equity,
+            "new_customer_clv": float(of_company @ markets["new_customer_clv"].to_numpy()),
+            "spend_share_lowest_decile": _lowest_decile(markets, spend),
+            **numbers,
+        },
+        assumptions=tuple(assumptions),
+        warnings=tuple(warnings),
+        checks=tuple(checks),
+    )
+
+
+def _lowest_decile(markets: pd.DataFrame, spend: np.ndarray | None) -> float | None:
+    """Share of last year's spend in the tenth of the markets with customers (at least one) that has the lowest clv."""
+    with_customers = np.flatnonzero(markets["customers"].to_numpy() > 0)
+    if spend is None or spend.sum() <= 0 or not len(with_customers):
+        return None
+    order = with_customers[np.argsort(markets["clv"].to_numpy()[with_customers], kind="stable")]
+    return float(spend[order[: max(round(len(order) / 10), 1)]].sum() / spend.sum())

@@ -1,0 +1,194 @@
+"""Behaviour times money: discounted margin of cells and markets with 90% intervals, acquisition cost, payback."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from micromarket.value.model import CellModel, Cells, LogQuadratic
+from micromarket.value.pooling import MarketEffects, even_normals, poisson
+
+DRAWS = 256
+_CHUNK = 3000
+_VALUES = ("clv", "clv_low", "clv_high", "new_customer_clv", "new_customer_clv_low", "new_customer_clv_high")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of each cell within its market (they add up to 1): customers now on the books, and those won next."""
+
+    customers: np.ndarray
+    new_customers: np.ndarray
+    of_customers: np.ndarray
+    of_new: np.ndarray
+
+    @classmethod
+    def of(cls, cells: Cells, frame: pd.DataFrame) -> Weights:
+        """``frame``: the cells of the data stage. The mix of new customers leans on the company's as far as markets'
+        mixes differ by chance (Dirichlet-multinomial, concentration by moments)."""
+        at = cells.locate(frame)
+        known = frame[at >= 0]
+
+        def column(name: str) -> np.ndarray:
+            values = pd.to_numeric(known[name]).to_numpy(float, na_value=0.0)
+            return cells.total(at[at >= 0], np.maximum(np.nan_to_num(values), 0.0))
+
+        customers, new = column("customers"), column("new_customers_last_year")
+        return cls(customers, new, _shares(cells, customers, 0.0), _shares(cells, new if new.sum() else customers))
+
+
+def _shares(cells: Cells, n: np.ndarray, concentration: float | None = None) -> np.ndarray:
+    """Share of each cell in its market's ``n``; ``concentration``: pseudo-customers of the company's mix."""
+    markets = len(cells.market_ids)
+    company = np.maximum(cells.by_segment(n), 1e-9)
+    company = (company / company.sum())[cells.segment]
+    # within a market's own cells (it may lack some segments)
+    present = np.bincount(cells.market, weights=company, minlength=markets)[cells.market]
+    company = company / present
+    total = np.bincount(cells.market, weights=n, minlength=markets)
+    if concentration is None:
+        mine = total[cells.market]
+        expected = mine * company
+        squares = np.where(expected > 0, (n - expected) ** 2 / np.maximum(expected, 1e-300), 0.0).sum()
+        some = total > 0
+        freedom = max(float((mine > 0).sum() - some.sum()), 0.0)
+        per_market = freedom / max(some.sum(), 1)
+        excess = squares - freedom
+        if freedom == 0 or excess <= 2 * np.sqrt(2 * freedom):
+            return company
+        rho = np.clip(excess / max(per_market * (total[some] - 1).sum(), 1e-9), 1e-6, 0.99)
+        concentration = 1 / rho - 1
+    weight = n + max(concentration, 1e-9) * company
+    return weight / np.bincount(cells.market, weights=weight, minlength=markets)[cells.market]
+
+
+def levelled(model: CellModel) -> CellModel:
+    """Every cell at its segment's value: what is published where markets don't differ beyond chance."""
+    cells, n = model.cells, model.customers + 1e-9
+
+    def level(values: np.ndarray) -> np.ndarray:
+        return (cells.by_segment(n * values) / cells.by_segment(n))[cells.segment]
+
+    def quadratic(q: LogQuadratic) -> LogQuadratic:
+        columns = range(q.slope.shape[1])
+        slope = np.stack([level(q.slope[:, j]) for j in columns], axis=1)
+        bend = np.stack([level(q.bend[:, j]) for j in columns], axis=1)
+        return LogQuadratic(np.log(np.maximum(level(np.exp(q.centre)), 1e-300)), slope, bend)
+
+    return replace(
+        model,
+        current_revenue=quadratic(model.current_revenue),
+        current_months=quadratic(model.current_months),
+        money_share=level(model.money_share),
+        retention=level(model.retention),
+    )
+
+
+def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Values of all cells and of all markets (money per customer), with 90% intervals from joint posterior draws."""
+    cells = model.cells
+    k, segments = model.behaviour.base.shape[1], len(cells.segments)
+    parts: dict[str, tuple[int, ...]] = {"shared": (segments,), "margin": ()}
+    for name, width in (("behaviour", k), ("money", 1)):
+        parts |= {f"{name}.market": (width,), f"{name}.own": (segments, width), f"{name}.segment": (segments, width)}
+    normals = even_normals(DRAWS, parts, seed)
+
+    def part(name: str) -> dict[str, np.ndarray]:
+        return {level: normals[f"{name}.{level}"] for level in ("market", "own", "segment")}
+
+    starts = np.flatnonzero(np.diff(cells.market, prepend=-1))
+    of_cells, of_markets = [], []
+    first = 0
+    while first < len(starts):
+        last = int(np.searchsorted(starts, starts[first] + _CHUNK, side="right"))
+        last = max(min(last, len(starts)), first + 1)
+        chunk = np.arange(starts[first], starts[last] if last < len(starts) else len(cells))
+        away = model.behaviour.draws(chunk, part("behaviour"))
+        money = model.money.draws(chunk, part("money"))[:, :, 0]
+        money = money - money.var(axis=0) / 2
+        shared = np.exp(normals["shared"][:, cells.segment[chunk]] * model.shared_sd[chunk])
+        margin = model.margin_rate[chunk] + normals["margin"].reshape(-1, 1) * model.margin_sd[chunk]
+        revenue = model.unit[chunk] * np.exp(money) * model.new_count.at(away, chunk) * shared
+        new = revenue * margin - servicing_cost * model.new_months.at(away, chunk) * shared
+        now = model.current_revenue.at(away, chunk) * np.exp(model.money_share[chunk] * money) * shared * margin
+        now = now - servicing_cost * model.current_months.at(away, chunk) * shared
+        of_cells.append(_summary(now, new))
+        edges = starts[first:last] - starts[first]
+        of_markets.append(
+            _summary(
+                np.add.reduceat(now * weights.of_customers[chunk], edges, axis=1),
+                np.add.reduceat(new * weights.of_new[chunk], edges, axis=1),
+            )
+        )
+        first = last
+    by_cell = pd.DataFrame(np.concatenate(of_cells), columns=list(_VALUES))
+    by_market = pd.DataFrame(np.concatenate(of_markets), columns=list(_VALUES))
+    by_cell.insert(0, "market_id", np.asarray(cells.market_ids, dtype=object)[cells.market])
+    by_cell.insert(1, "segment", np.asarray(cells.segments, dtype=object)[cells.segment])
+    by_market.insert(0, "market_id", np.asarray(cells.market_ids, dtype=object)[cells.market[starts]])
+    return by_cell.assign(**_of_cells(model, by_cell, weights)), _of_markets(model, by_market, by_cell, weights)
+
+
+def _of_cells(model: CellModel, by_cell: pd.DataFrame, weights: Weights) -> dict[str, np.ndarray]:
+    return {
+        "customers": weights.customers,
+        "first_year_revenue": model.unit * model.first_year_count,
+        "monthly_retention": model.retention,
+        "customer_equity": weights.customers * by_cell["clv"].to_numpy(),
+    }
+
+
+def _of_markets(model: CellModel, by_market: pd.DataFrame, by_cell: pd.DataFrame, weights: Weights) -> pd.DataFrame:
+    market, size = model.cells.market, len(by_market)
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.bincount(market, weights=values, minlength=size)
+
+    return by_market.assign(
+        customers=total(weights.customers),
+        first_year_revenue=total(weights.of_new * model.unit * model.first_year_count),
+        customer_equity=total(weights.customers * by_cell["clv"].to_numpy()),
+    )
+
+
+def _summary(now: np.ndarray, new: np.ndarray) -> np.ndarray:
+    columns = []
+    for draws in (now, new):
+        low, high = np.quantile(draws, [0.05, 0.95], axis=0)
+        columns += [draws.mean(axis=0), low, high]
+    return np.stack(columns, axis=1)
+
+
+def acquisition_cost(spend: np.ndarray, new_customers: np.ndarray) -> np.ndarray:
+    """Spend of the last year per customer won, by market (money), shrunk towards the company's.
+
+    Customers won ~ Poisson(spend / cost); a market that spent and won nobody gets a high, not an infinite cost.
+    """
+    use = (spend > 0) & np.isfinite(new_customers)
+    cost = np.where(spend > 0, np.nan, 0.0)
+    if not use.any() or new_customers[use].sum() <= 0:
+        return np.where(spend > 0, np.nan, 0.0)
+    company = spend[use].sum() / new_customers[use].sum()
+    index = np.arange(int(use.sum()))
+    effects = MarketEffects().fit(poisson(new_customers[use], spend[use] / company), index, np.zeros_like(index))
+    posterior = effects.posterior_
+    cost[use] = company * np.exp(-posterior.mean[:, 0])
+    return cost
+
+
+def payback_months(model: CellModel, weights: Weights, cost: np.ndarray, servicing_cost: float) -> np.ndarray:
+    """Months until a new customer's discounted margin has paid the acquisition cost; NaN: not within the horizon."""
+    cells, markets = model.cells, len(model.cells.market_ids)
+    path = (model.unit * model.margin_rate)[:, None] * model.path_count - servicing_cost * model.path_months
+    path = path * weights.of_new[:, None]
+    earned = np.stack([np.bincount(cells.market, weights=p, minlength=markets) for p in path.T], axis=1)
+    reached = earned >= cost[:, None]
+    at = reached.argmax(axis=1)
+    rows = np.arange(markets)
+    before = np.maximum(at - 1, 0)
+    gain = np.maximum(earned[rows, at] - earned[rows, before], 1e-300)
+    part = np.clip((cost - earned[rows, before]) / gain, 0.0, 1.0)
+    months = np.where(at == 0, 0.0, before + part)
+    return np.where(reached.any(axis=1) & np.isfinite(cost), months, np.nan)

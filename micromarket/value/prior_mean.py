@@ -1,0 +1,81 @@
+"""Market effects, leaning on what market features explain where that predicts markets left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from micromarket.value.model import Cells
+from micromarket.value.pooling import CellLikelihood, MarketEffects, _sum_by
+
+FEWEST_MARKETS = 40
+PENALTIES = (0.1, 1.0, 10.0, 100.0)
+
+
+def design(markets: pd.DataFrame, features: tuple[str, ...], market_ids: tuple[str, ...]) -> np.ndarray:
+    """Standardised features (markets, p): gaps filled with the median, long tails on a log scale, constants dropped."""
+    frame = markets.set_index("market_id").reindex(list(market_ids))
+    columns = []
+    for feature in features:
+        if feature not in frame.columns:
+            continue
+        v = pd.to_numeric(frame[feature], errors="coerce").to_numpy(float, na_value=np.nan)
+        v = np.where(np.isfinite(v), v, np.nan)
+        if np.isfinite(v).sum() < 0.5 * len(v):
+            continue
+        v = np.where(np.isnan(v), np.nanmedian(v), v)
+        if v.min() > 0 and v.mean() > 1.5 * np.median(v):
+            v = np.log(v)
+        if v.std() > 1e-9 * max(abs(v.mean()), 1e-9):
+            columns.append((v - v.mean()) / v.std())
+    return np.stack(columns, axis=1) if columns else np.empty((len(market_ids), 0))
+
+
+def fit_effects(
+    likelihood: CellLikelihood, cells: Cells, X: np.ndarray, k: int = 1, fixed: bool = False
+) -> tuple[MarketEffects, bool]:
+    """Effects of every cell; also whether features entered their prior mean (they must beat none out of fold)."""
+    effects = MarketEffects(fixed=fixed).fit(likelihood, cells.market, cells.segment, k)
+    if fixed or X.shape[1] == 0 or len(X) < FEWEST_MARKETS:
+        return effects, False
+    y, variance = _market_estimates(effects, cells, k)
+    explained = np.stack([_explained(X, y[:, j], variance[:, j]) for j in range(k)], axis=1)
+    if not explained.any():
+        return effects, False
+    offset = explained[cells.market]
+    return MarketEffects().fit(likelihood, cells.market, cells.segment, k, offset), True
+
+
+def _market_estimates(effects: MarketEffects, cells: Cells, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each market's own estimate of its effect, and its variance about the prior mean."""
+    info, curvature = effects.observed_
+    shrink = np.linalg.inv(np.eye(k) + curvature @ effects.cell_variance_)
+    precision = shrink @ curvature
+    about = np.einsum("cij,cj->ci", shrink, info)
+    about -= np.einsum("cij,cj->ci", precision, effects.mean_[cells.segment])
+    markets = len(cells.market_ids)
+    covariance = np.linalg.inv(_sum_by(precision, cells.market, markets) + 1e-6 * np.eye(k))
+    y = np.einsum("mij,mj->mi", covariance, _sum_by(about, cells.market, markets))
+    return y, np.einsum("mii->mi", covariance) + np.diag(effects.market_variance_)
+
+
+def _explained(X: np.ndarray, y: np.ndarray, variance: np.ndarray, folds: int = 5) -> np.ndarray:
+    """What a weighted ridge regression explains of ``y``; zeros unless it clearly beats none in markets left out."""
+    w = 1 / variance
+    fold = np.arange(len(y)) % folds
+    spare = {penalty: np.zeros(len(y)) for penalty in PENALTIES}
+    for i in range(folds):
+        train, test = fold != i, fold == i
+        for penalty in PENALTIES:
+            spare[penalty][test] = X[test] @ _ridge(X[train], y[train], w[train], penalty)
+    nothing = w * y**2
+    best = min(PENALTIES, key=lambda penalty: float((w * (y - spare[penalty]) ** 2).sum()))
+    gain = nothing - w * (y - spare[best]) ** 2
+    if gain.mean() <= 2 * gain.std() / np.sqrt(len(gain)):
+        return np.zeros(len(y))
+    return X @ _ridge(X, y, w, best)
+
+
+def _ridge(X: np.ndarray, y: np.ndarray, w: np.ndarray, penalty: float) -> np.ndarray:
+    scale = w.mean()
+    return np.linalg.solve((X.T * (w / scale)) @ X + penalty * np.eye(X.shape[1]), (X.T * (w / scale)) @ y)

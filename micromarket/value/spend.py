@@ -1,0 +1,117 @@
+"""Money per purchase, per month or per customer, and margin per unit of it: level by segment, effect by market."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from micromarket.value.gamma_gamma import GammaGamma
+from micromarket.value.model import Cells
+from micromarket.value.pooling import Posterior, gamma, normal
+from micromarket.value.prior_mean import fit_effects
+from micromarket.value.purchases import FEWEST_CUSTOMERS, Histories
+from micromarket.value.signal import Component, analysis_of_variance
+
+
+def segment_ratio(cells: Cells, above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Sum of ``above`` over sum of ``below`` by segment; the company's ratio where a segment has nothing below."""
+    top, bottom = cells.by_segment(above), cells.by_segment(below)
+    company = top.sum() / bottom.sum() if bottom.sum() > 0 else 0.0
+    return np.where(bottom > 0, top / np.maximum(bottom, 1e-300), company)
+
+
+def money_effects(
+    cells: Cells, amount: np.ndarray, units: np.ndarray, variance: np.ndarray, X: np.ndarray, fixed: bool
+) -> tuple[Posterior, np.ndarray, bool]:
+    """Effects on log money per unit. ``amount``, ``units``: sums by cell; ``variance``: of ``amount``, by cell.
+
+    Returns
+    -------
+    posterior, level (money per unit in each cell's segment), features_used
+    """
+    level = np.maximum(segment_ratio(cells, amount, units), 0.0)[cells.segment]
+    expected = level * units
+    safe = np.maximum(expected, 1e-300)
+    size = np.where(expected > 0, safe**2 / np.maximum(variance, 1e-6 * safe**2), 0.0)
+    ratio = np.where(expected > 0, amount / safe, 1.0)
+    effects, used = fit_effects(gamma(ratio, size), cells, X, fixed=fixed)
+    return effects.posterior_, level, used
+
+
+def basket_variance(histories: Histories, counts: pd.DataFrame, cells: Cells) -> np.ndarray:
+    """Variance of each cell's total amount given its purchases: a n + b n^2 per customer of n purchases, by segment.
+
+    The first part is spread between baskets of one customer, the second between customers (Gamma-Gamma has both).
+    """
+    n = histories.x + 1
+    result = np.zeros(len(cells))
+    for s in range(len(cells.segments)):
+        rows = histories.segment == s
+        if not rows.any():
+            continue
+        size, w, amount = n[rows], histories.customers[rows], histories.amount[rows]
+        level = amount.sum() / (w @ size)
+        squares = counts["amount2"].to_numpy(float)[rows] - 2 * level * size * amount + level**2 * size**2 * w
+        # least squares of squares / n on a + b n, weighted by customers over n^2 so that heavy buyers don't rule
+        weight = w / size**2
+        A = np.array(
+            [[weight.sum(), (weight * size).sum()], [(weight * size).sum(), (weight * size**2).sum()]]
+        )  # fmt: skip
+        y = squares / size / np.maximum(w, 1e-300)
+        both = np.array([(weight * y).sum(), (weight * size * y).sum()])
+        a, b = np.linalg.lstsq(A, both, rcond=None)[0]
+        if a < 0 or b < 0:
+            a, b = (0.0, both[1] / A[1, 1]) if a < 0 else (both[0] / A[0, 0], 0.0)
+        result += cells.total(histories.cell[rows], w * (max(a, 0) * size + max(b, 0) * size**2))
+    return result
+
+
+def population_weights(spend: pd.DataFrame, cells: Cells, histories: Histories) -> tuple[np.ndarray, list[GammaGamma]]:
+    """How far each history's expected basket leans on its cell's mean (Gamma-Gamma, by segment)."""
+    n = histories.x + 1
+    weight, models, everyone = np.ones(len(n)), [], None
+    for s, segment in enumerate(cells.segments):
+        own = spend[spend["segment"] == segment]
+        if own["customers"].sum() < FEWEST_CUSTOMERS:
+            if everyone is None and len(spend):
+                everyone = GammaGamma(prior_sd=2.0).fit(spend["n"], spend["mean_spend"], spend["customers"])
+            model = everyone
+        else:
+            model = GammaGamma(prior_sd=2.0).fit(own["n"], own["mean_spend"], own["customers"])
+        if model is not None:
+            rows = histories.segment == s
+            weight[rows] = model.population_weight(n[rows])
+            models.append(model)
+    return weight, models
+
+
+def margin_ratio(
+    cells: Cells, sums: dict[str, np.ndarray], X: np.ndarray, fixed: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Margin per unit of revenue by cell, shrunk to its segment's, and its standard error.
+
+    ``sums`` by cell: amount, margin, amount2, margin2, amount_margin, customers (sums of customers' totals, squares).
+    """
+    level = segment_ratio(cells, sums["margin"], sums["amount"])
+    s = cells.segment
+    squares = sums["margin2"] - 2 * level[s] * sums["amount_margin"] + level[s] ** 2 * sums["amount2"]
+    spread = cells.by_segment(np.maximum(squares, 0)) / np.maximum(cells.by_segment(sums["amount2"]), 1e-300)
+    variance = spread[s] * sums["amount2"] / np.maximum(sums["amount"], 1e-300) ** 2
+    if (spread < 1e-10).all():  # one rate for everything
+        return level[s], np.zeros(len(cells))
+    known = (sums["amount"] > 0) & (variance > 0)
+    precision = np.where(known, 1 / np.maximum(variance, 1e-8), 0.0)
+    own = sums["margin"] / np.where(known, sums["amount"], 1.0) - level[s]
+    posterior = fit_effects(normal(own, precision), cells, X, fixed=fixed)[0].posterior_
+    return level[s] + posterior.mean[:, 0], np.sqrt(posterior.covariance[:, 0, 0])
+
+
+def money_signal(name: str, moments: pd.DataFrame, cells: Cells) -> Component:
+    """Analysis of variance of customers' log money between markets, segments taken out."""
+    cell = cells.locate(moments)
+    moments, cell = moments[cell >= 0], cell[cell >= 0]
+    n, total, square = (cells.total(cell, moments[c].to_numpy(float)) for c in ("n", "total", "square"))
+    mean = segment_ratio(cells, total, n)[cells.segment]
+    square = square - 2 * mean * total + mean**2 * n
+    total = total - mean * n
+    return analysis_of_variance(name, *(np.bincount(cells.market, weights=v) for v in (n, total, square)))
