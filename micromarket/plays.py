@@ -24,6 +24,7 @@ LOW_COVERAGE, LOW_SPEND, RIVALS, UNEXPLAINED = "low rep coverage", "low spend", 
 CAUSES = (LOW_COVERAGE, LOW_SPEND, RIVALS, UNEXPLAINED)
 ONE_GROUP = "All markets"
 _FEWEST_PER_GROUP, _MOST_GROUPS = 8, 8
+_NOTABLE = 0.3  # standard deviations from the average market
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,11 @@ def _group_names(centres: np.ndarray, words: Sequence[str]) -> list[str]:
     found: list[str] = []
     for centre in centres:
         strongest = np.argsort(-np.abs(centre), kind="stable")
-        for count in range(2, len(words) + 2):
-            parts = [_phrase(words[i], centre[i]) for i in strongest[:count] if abs(centre[i]) > 0.3 or count > 2]
+        # size and density come first: they are what people picture when they hear of a market
+        place = [i for i in strongest if _is_place(words[i]) and abs(centre[i]) > _NOTABLE][:1]
+        strongest = np.array([*place, *(i for i in strongest if not _is_place(words[i]))] or strongest, dtype=int)
+        for count in range(2, len(strongest) + 2):
+            parts = [_phrase(words[i], centre[i]) for i in strongest[:count] if abs(centre[i]) > _NOTABLE or count > 2]
             title = ", ".join(dict.fromkeys(parts)) or "average in everything"
             title = title[:1].upper() + title[1:]
             if title not in found:
@@ -197,11 +201,16 @@ def _group_names(centres: np.ndarray, words: Sequence[str]) -> list[str]:
     return found
 
 
+def _is_place(feature: str) -> bool:
+    return feature == "size" or "densit" in feature.lower()
+
+
 def _phrase(feature: str, value: float) -> str:
     high, very = value > 0, "very " if abs(value) > 1.25 else ""
     if feature == "size":
         return very + ("large" if high else "small")
     if "densit" in feature.lower():
         return very + ("dense" if high else "sparse")
-    text = re.sub(r"\b((19|20)\d\d|brl|usd|eur|gbp|inr|pct)\b", " ", feature.replace("_", " "), flags=re.IGNORECASE)
+    # years, age limits and currencies are noise in a name
+    text = re.sub(r"\b(\w*\d{2,}\w*|brl|usd|eur|gbp|inr|pct)\b", " ", feature.replace("_", " "), flags=re.IGNORECASE)
     return f"{very}{'high' if high else 'low'} {' '.join(text.split()) or feature}"

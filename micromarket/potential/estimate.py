@@ -132,7 +132,8 @@ def _constant(design: Design, method: str, skill: float, low: float) -> Levels:
 
 def _rank_skill(design: Design, eta: FloatArray, seed: int) -> tuple[float, float]:
     """Rank correlation of predicted with actual level out of fold, and its 5% bound over resampled blocks."""
-    seen = design.size * design.family.rate(eta) >= 5
+    # chosen by size alone: choosing by the prediction would cut off the range that it is judged on
+    seen = design.size * (design.n.sum() / design.size.sum()) >= 5
     use = seen if seen.sum() >= 20 else np.ones(len(eta), dtype=bool)
     actual, predicted = design.n[use] / design.size[use], eta[use]
     if not design.family.bounded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,8 @@ _VALUE_COLUMNS = ("clv", "clv_low", "clv_high", "new_customer_clv", "customer_eq
 
 @dataclass(frozen=True)
 class PotentialResult:
-    """``scores``: the contract's scores (see :data:`micromarket.artefacts.ARTEFACTS`), true numbers, not suppressed.
+    """``scores``: the contract's scores (see :data:`micromarket.artefacts.ARTEFACTS`), true numbers, not
+    suppressed, sorted by market.
 
     Beyond the contract: ``headroom_low``, ``headroom_high`` (customers, 90% interval), ``cause`` (the largest reason
     for the headroom) and ``coverage_gap``, ``spend_gap``, ``unexplained_gap`` (customers by cause, headroom in sum).
@@ -55,7 +56,9 @@ def estimate_potential(
     field_notes : DataFrame, optional
         Contract table; kind ``potential`` bounds a market's potential by at most 25% either way until it expires.
     """
-    markets = data.markets.reset_index(drop=True)
+    # one order of rows, whatever the file had: random draws must not depend on it
+    markets = pd.DataFrame(data.markets).sort_values("market_id", kind="stable").reset_index(drop=True)
+    data = replace(data, markets=markets)
     design = build_design(data, settings.seed)
     levels = predict_levels(design, settings.seed)
     frontier = fit_frontier(design, levels, settings.seed)
@@ -74,13 +77,26 @@ def estimate_potential(
     scores["headroom"] = np.maximum(potential - frontier.expected, 0.0)
     scores["opportunity"] = scores["headroom"] * scores["new_customer_clv"]
     scores["opportunity_share"] = _shares(scores["opportunity"].to_numpy(float), scores["headroom"].to_numpy(float))
-    scores["peer_group"] = peer_groups(design.features, design.feature_names, design.size, settings.seed)
+    scores["peer_group"] = _peers(markets, design, settings.seed)
     _add_plays(scores, design, frontier, settings)
     shift = scores["headroom"].to_numpy() - (frontier.potential - frontier.expected)
     scores["headroom_low"] = np.clip(frontier.headroom_low + shift, 0.0, scores["headroom"])
     scores["headroom_high"] = np.maximum(frontier.headroom_high + shift, scores["headroom"])
     findings = Findings(design, levels, frontier, changes, unvalued)
     return PotentialResult(scores, potential_notes(scores, findings))
+
+
+def _peers(markets: pd.DataFrame, design: Design, seed: int) -> list[str]:
+    """Peer groups on the features, size and density (buyers per square kilometre) of the markets."""
+    features, names = design.features, [*design.feature_names]
+    size = design.size if design.family.bounded else np.ones(len(design.n))
+    area = number(markets, "area_km2")
+    if design.family.bounded and (area > 0).mean() > 0.9 and not any("densit" in n.lower() for n in names):
+        density = np.log(size / np.where(area > 0, area, np.nanmedian(area)))
+        if np.std(density) > 1e-9:
+            features = np.column_stack([features, (density - density.mean()) / density.std()])
+            names.append("density")
+    return peer_groups(features, names, size, seed)
 
 
 def _add_plays(scores: pd.DataFrame, design: Design, frontier: Frontier, settings: Settings) -> None:
