@@ -143,7 +143,7 @@ def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Time
         company[stage] = reach_company
         n = len(by_channel)
         channel = _shrink(by_channel[stage].to_numpy(), by_channel[f"could_{stage}"].to_numpy(), np.full(n, rate))
-        at = by_channel.index.get_indexer(by_cell["channel"])
+        at = by_channel.index.get_indexer(pd.Index(by_cell["channel"]))
         cell = _shrink(by_cell[stage].to_numpy(), by_cell[f"could_{stage}"].to_numpy(), channel[at])
         reach_channel, reach_cell = reach_channel * channel, reach_cell * cell
         by_channel[f"reach_{stage}"], by_cell[f"reach_{stage}"] = reach_channel, reach_cell
@@ -152,7 +152,7 @@ def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Time
     wanted = cells[["market_id", "segment"]].drop_duplicates()
     mix = by_channel["leads"] / by_channel["leads"].sum()
     own = by_cell.assign(extra=by_cell["leads"])
-    at_channel = by_channel.index.get_indexer(own["channel"])
+    at_channel = by_channel.index.get_indexer(pd.Index(own["channel"]))
     own["prior"] = mix.to_numpy()[at_channel]
     own_leads = own.groupby(["market_id", "segment"])["leads"].sum()
     row = pd.MultiIndex.from_frame(wanted)

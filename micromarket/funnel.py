@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,10 @@ def back_solve(
 ) -> FunnelResult:
     """Leads, MQL, SAL and SQL that the targets need, per market x segment x period.
 
-    Each stage of a cell is ``won * share of leads that reach the stage / share that are won``, moved earlier by its part
-    of the mean lag. The lag runs around the end of the plan: the leads of its last weeks, whose wins fall after it, are
-    taken to be as many as those that the pipeline open today still owes its first weeks. So every stage's total over the
-    plan is the total that its wins need.
+    Each stage of a cell is ``won * share of leads that reach the stage / share that are won``, moved earlier by its
+    part of the mean lag. The lag runs around the end of the plan: the leads of its last weeks, whose wins fall after
+    it, are taken to be as many as those that the pipeline open today still owes its first weeks. So every stage's
+    total over the plan is the total that its wins need.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def _notes(table: pd.DataFrame, conversion: Conversion, won: np.ndarray) -> Note
                    "default of ours"),
     )  # fmt: skip
     order = [table[c].to_numpy(dtype=float) for c in recorded]
-    falling = all((a >= b).all() for a, b in zip(order[:-1], order[1:], strict=True))
+    falling = all((a >= b).all() for a, b in pairwise(order))
     checks = (
         Check("won equals the targets' new customers", int(table["won"].sum()) == int(won.sum())),
         Check("no stage holds more than the one before it", falling),

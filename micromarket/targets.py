@@ -286,8 +286,8 @@ def _notes(
         warnings.append(f"{above:,} of {len(low):,} market segments are forecast above {HIGHEST:.0%} of last year;"
                         " their target may rise that far.")  # fmt: skip
     if cells.capped_by_reps.any():
-        warnings.append(f"In {int(cells.capped_by_reps.sum()):,} market segments the reps can't win all the customers of"
-                        " forecast and budget; their target stops at the reps' capacity.")  # fmt: skip
+        warnings.append(f"In {int(cells.capped_by_reps.sum()):,} market segments the reps can't win all the customers"
+                        " of forecast and budget; their target stops at the reps' capacity.")  # fmt: skip
     if cells.capped_by_potential.any():
         warnings.append(f"In {int(cells.capped_by_potential.sum()):,} market segments the forecast would exceed the"
                         " market's potential; their target stops there.")  # fmt: skip

@@ -47,7 +47,7 @@ def make_leads(markets=8, per_month=40, months=24, lag=60.0, seed=0) -> pd.DataF
                 rows.append(
                     [f"m{market}", "A", channel, month, n, *counts, 0, full[wins].mean() if wins.any() else np.nan]
                 )
-    columns = "market_id segment channel month leads mql sal sql won lost lag_days".split()
+    columns = ["market_id", "segment", "channel", "month", "leads", "mql", "sal", "sql", "won", "lost", "lag_days"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -39,7 +39,7 @@ def make_settings(relationship="non-contractual", start="2026-07-01", end="2027-
 
 
 def make_company(markets=60, segments=("A", "B"), months=36, seed=0, slope_sd=0.08, walk_sd=0.03):
-    """A shop: cells with true sizes, own drifts, a season, Poisson buyers. Truth: mean and SD of next year's revenue."""
+    """A shop: cells of true sizes, own drifts, a season, Poisson buyers. Truth: mean and SD of next year."""
     rng = np.random.default_rng(seed)
     ids = [f"m{i:05d}" for i in range(markets)]
     keys = pd.MultiIndex.from_product([ids, segments], names=["market_id", "segment"])
@@ -219,7 +219,7 @@ def test_without_dates_there_are_no_targets(tmp_path):
 
 
 def test_odd_plans_and_splits():
-    data, values, *_ = make_company(12)
+    data, *_ = make_company(12)
     for period, start, end, first in [
         ("week", "2026-07-15", "2026-10-02", "2026-07-13"),
         ("month", "2026-07-15", "2026-10-02", "2026-07-01"),
