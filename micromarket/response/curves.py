@@ -40,7 +40,7 @@ class PlanSpend:
         return share.mean(axis=0), (share * (1 - share)).mean(axis=0)
 
     def lift(self, shape: Shape, weight: Array, channel: int, added: float | None) -> float:
-        """New customers per unit of money and unit of effect: of all of today's spend, or of ``added`` pressure units."""
+        """New customers per unit of money and of effect: of all of today's spend, or of ``added`` pressure units."""
         active = self.current[:, channel] > 0
         w = (weight * self.heads * active)[:, None]
         one = Shape(shape.logit_decay[channel : channel + 1], shape.log_half[channel : channel + 1])
@@ -56,7 +56,7 @@ class PlanSpend:
 def plan_spend(
     spend: Array, unit: Array, scale: Array, current: Array, periods_per_year: float, years: float
 ) -> PlanSpend:
-    """Last year's pattern of ``spend`` (periods, markets, channels; pressure units) at the level of ``current`` (money)."""
+    """Last year's pattern of ``spend`` (periods, markets, channels; pressure units) at the level of ``current``."""
     last = spend[-round(periods_per_year) :]
     heads = scale * periods_per_year * years
     level = current / (heads[:, None] * unit)
@@ -70,9 +70,9 @@ def plan_spend(
 def curves_from_draws(draws: Draws, plan: PlanSpend, shape: Shape, new_customers: float) -> Curves:
     """Curves that match, cell by cell, the posterior mean value and slope at today's spend.
 
-    With even spending ``amplitude = effect x heads`` and ``half_spend = k x heads`` hold exactly; flights bend the curve, so
-    both are read off the value v and the elasticity r at today's spend x: ``half_spend = x r / (1 - r)``. Draws of the
-    amplitude match the drawn slope, as what moving money brings depends on slopes.
+    With even spending ``amplitude = effect x heads`` and ``half_spend = k x heads`` hold exactly; flights bend the
+    curve, so both are read off the value v and the elasticity r at today's spend x: ``half_spend = x r / (1 - r)``.
+    Draws of the amplitude match the drawn slope, as what moving money brings depends on slopes.
     """
     heads, x = plan.heads[:, None], plan.current
     values, slopes = np.empty_like(draws.slopes), np.empty_like(draws.slopes)
@@ -98,30 +98,39 @@ def curves_from_draws(draws: Draws, plan: PlanSpend, shape: Shape, new_customers
 def assumed_curves(new_customers: Array, current: Array, scale: Array, count: int, seed: int) -> Curves:
     """Curves from the literature's elasticity, for who has no history to estimate from.
 
-    A market's new customers (plan period) move by e percent when all its spend moves by one percent: split over channels by
-    money, half saturated today (``half_spend`` = current), so ``amplitude = 4 e N share``. e is log-normal, 90% from .03 to
-    .3 (Sethuraman, Tellis & Briesch 2011), half of its variance common to all channels. Cells without spend get their
-    channel's mean curve per head.
+    A market's new customers N (plan period) move by e percent when all its spend moves by one percent: split over
+    channels by money, half saturated today (``half_spend`` = current), so ``amplitude = 4 e N share``. e is
+    log-normal, 90% from .03 to .3 (Sethuraman, Tellis & Briesch 2011), half of its variance common to all channels.
+    How far N tells markets apart is not known either: N enters as ``N^t (money x r)^(1 - t)`` with t uniform from 0 (a
+    unit of money does the same everywhere) to 1, and each market has its own factor (log-normal, standard deviation
+    .5). Cells without spend get their channel's mean curve per head.
     """
-    markets, channels = current.shape
+    channels = current.shape[1]
     rng = np.random.default_rng(seed)
     z = (rng.standard_normal((count, 1)) + rng.standard_normal((count, channels))) / np.sqrt(2)
     elasticity = np.exp(ELASTICITY_LOG_MEAN + ELASTICITY_LOG_SD * z)
     # the sample's mean is made exact, so that the stated elasticity is the one used
     elasticity *= np.exp(ELASTICITY_LOG_MEAN + ELASTICITY_LOG_SD**2 / 2) / elasticity.mean(axis=0)
-    share = current / np.maximum(current.sum(axis=1, keepdims=True), 1e-300)
+    money = current.sum(axis=1)
+    share = current / np.maximum(money[:, None], 1e-300)
     amplitude = 4 * new_customers[:, None] * share
+    # by draw: how much of the difference between markets is response, and each market's own factor
+    even = money * (float(new_customers[money > 0].sum()) / max(float(money.sum()), 1e-300))
+    apart = np.log(np.maximum(new_customers, 1e-12) / np.maximum(even, 1e-12)) * (money > 0)
+    own = np.exp((rng.random((count, 1)) - 1) * apart + 0.5 * rng.standard_normal((count, len(money))))
+    keep = new_customers * (money > 0)
+    own *= float(keep.sum()) / np.maximum((own * keep).sum(axis=1, keepdims=True), 1e-300)
     used = current > 0
     heads = np.maximum((scale[:, None] * used).sum(axis=0), 1e-300)
     amplitude = np.where(used, amplitude, scale[:, None] * (amplitude.sum(axis=0) / heads))
     half = np.where(used, current, np.maximum(scale[:, None] * (current.sum(axis=0) / heads), 1e-9))
-    draws = elasticity[:, None] * amplitude
+    draws = elasticity[:, None] * amplitude * own[:, :, None]
     pull = elasticity * (amplitude * used).sum(axis=0) / 4 / max(float(new_customers.sum()), 1e-300)
     return Curves(half, draws, draws * (current / (current + half)), current, pull)
 
 
 def expected_new_customers(data_new: Array, scale: Array, years: float) -> Array:
-    """New customers of each market over the plan if nothing changes, from last year's counts; small markets lean on all.
+    """New customers of each market over the plan if nothing changes, from last year's counts, shrunk in small markets.
 
     Gamma-Poisson: rates per head vary between markets by what counts show beyond Poisson noise.
     """

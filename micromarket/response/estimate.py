@@ -31,7 +31,7 @@ MIN_PERIODS = {"week": 40, "month": 18}
 ELASTICITY = Assumption(
     "Where your own data cannot show how new customers answer to spend, 1% more spend is taken to bring 0.12% more new"
     " customers (90% range 0.03% to 0.3%), with today's spend half-way to saturation.",
-    "Sethuraman, Tellis & Briesch (2011), Journal of Marketing Research 48, 457-471: mean short-run advertising elasticity .12",
+    "Sethuraman, Tellis & Briesch (2011), Journal of Marketing Research 48, 457-471: mean short-run elasticity .12",
 )
 
 
@@ -49,12 +49,13 @@ def estimate_response(
     data : MarketData
         ``panel`` and ``spend`` carry the history, ``current`` today's spend (money over the plan period).
     scores : DataFrame or None
-        ``headroom`` (customers) by market; the effect of spend may rise with headroom per head, as far as the data say so.
+        ``headroom`` (customers) by market; the effect of spend may rise with headroom per head, if the data say so.
     value_markets : DataFrame
         ``new_customer_clv`` (money per new customer), for marginal returns.
     experiments : DataFrame, optional
-        Table ``experiments`` of the contract. ``lift``: new customers per unit of money; where ``spend`` (money that the test
-        added; below 0: took away) and ``markets`` (how many) are given, on top of today's spend, else of all of today's spend.
+        Table ``experiments`` of the contract. ``lift``: new customers per unit of money. Where ``spend`` (money that
+        the test added; below 0: took away) and ``markets`` (how many) are given, it is read as the lift of that money
+        on top of today's spend, else as the average lift of today's spend.
 
     Returns
     -------
@@ -62,9 +63,7 @@ def estimate_response(
         With ``source`` "estimated" (own history), "assumed" (a cited elasticity) or "none" (no spend: no tables).
     """
     if data.current is None or data.spend is None or not float(data.current["current"].sum()) > 0:
-        why = "There is no spend data, so the plan cannot say where marketing money works, and moves none."
-        return ResponseResult(None, None, None, Notes({"source": "none", "channels": [], "p_no_response": None,
-                                                       "skill": None}, warnings=(why,)))  # fmt: skip
+        return _nothing("There is no spend data, so the plan cannot say where marketing money works, and moves none.")
     markets = pd.Index(sorted(data.markets["market_id"]), name="market_id")
     scale, scale_name = market_scale(data, markets)
     current = data.current.pivot_table(index="market_id", columns="channel", values="current", aggfunc="sum")
@@ -77,9 +76,7 @@ def estimate_response(
         new = panel.outcome[-round(panel.periods_per_year) :].sum(axis=0) * scale
     expected = expected_new_customers(new, scale, years)
     if not expected.sum() > 0:
-        why = "No market has any new customers on record, so what spend brings cannot be said; the plan moves no money."
-        return ResponseResult(None, None, None, Notes({"source": "none", "channels": [], "p_no_response": None,
-                                                       "skill": None}, warnings=(why,)))  # fmt: skip
+        return _nothing("No new customers are on record, so what spend brings cannot be said; the plan moves no money.")
     assumed = assumed_curves(expected, current.to_numpy(float), scale, DRAWS, settings.seed)
     estimable, why = _estimable(data, panel, channels)
     value = by_market(value_markets, "new_customer_clv", tuple(markets))
@@ -120,6 +117,11 @@ def estimate_response(
     decay = {c: float(d) for c, d in zip(estimable, model.shape_.decay, strict=True)}
     notes = _notes(channels, source, curves, expected, posterior, skill, decay, assumptions, warnings)
     return to_result(tuple(markets), channels, curves, value, source, notes)
+
+
+def _nothing(why: str) -> ResponseResult:
+    numbers: dict[str, Any] = {"source": "none", "channels": [], "p_no_response": None, "skill": None}
+    return ResponseResult(None, None, None, Notes(numbers, warnings=(why,)))
 
 
 def _estimable(data: MarketData, panel: Panel | None, channels: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
@@ -174,17 +176,24 @@ def _experiments(experiments: pd.DataFrame | None, channel: str) -> list[dict[st
     return rows.sort_values(["start", "lift"], kind="stable").to_dict("records")  # type: ignore[return-value]
 
 
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
 def _added(test: dict[str, Any], index: int, plan: PlanSpend, panel: Panel) -> float | None:
     """Pressure units that a test added in its markets, or ``None`` where its table does not say."""
-    money = pd.to_numeric(test.get("spend"), errors="coerce")
-    count = pd.to_numeric(test.get("markets"), errors="coerce")
-    if isinstance(test.get("markets"), str) and pd.isna(count):
-        count = len([m for m in test["markets"].replace(";", ",").split(",") if m.strip()])
-    if pd.isna(money) or pd.isna(count) or not count > 0 or money == 0:
+    money = _number(test.get("spend"))
+    count = _number(test.get("markets"))
+    if isinstance(test.get("markets"), str) and np.isnan(count):
+        count = float(len([m for m in test["markets"].replace(";", ",").split(",") if m.strip()]))
+    if np.isnan(money) or np.isnan(count) or not count > 0 or money == 0:
         return None
     days = (pd.Timestamp(test["end"]) - pd.Timestamp(test["start"])).days + 1
     periods = max(days * panel.periods_per_year / 365.25, 1.0)
-    added = float(money) / (float(count) * float(panel.scale.mean()) * periods * float(plan.unit[index]))
+    added = money / (count * float(panel.scale.mean()) * periods * float(plan.unit[index]))
     mean = (
         float(plan.pattern[:, plan.current[:, index] > 0, index].mean()) if (plan.current[:, index] > 0).any() else 1.0
     )
@@ -207,13 +216,14 @@ def _warnings(
     out = []
     if not posterior.experiments:
         out.append(
-            "No experiment backs the response estimates. If spend was raised where demand was rising anyway, they are too"
-            " high, often by a factor of two: trust where money works better, less how much it brings, until a test is run."
+            "No experiment backs the response estimates. If spend was raised where demand was rising anyway, they are"
+            " too high, often by a factor of two: trust where money works better, less how much it brings, until a test"
+            " is run."
         )
     if posterior.p_no_response > 0.2:
         out.append(
-            f"It is not clear that new customers respond to spend at all (odds {posterior.p_no_response:.0%} that they do"
-            " not): effects are held close to zero."
+            "It is not clear that new customers respond to spend at all: the odds that they do not are"
+            f" {posterior.p_no_response:.0%}. Effects are held close to zero."
         )
     for channel in posterior.negative:
         out.append(f"{channel}: the history shows no positive effect; it is held at or just above zero.")
@@ -244,7 +254,7 @@ def _notes(
     assumptions: list[Assumption],
     warnings: list[str],
 ) -> Notes:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, channel in enumerate(channels):
         low, high = np.quantile(curves.pull[:, i], [0.05, 0.95])
         rows.append({
@@ -256,15 +266,15 @@ def _notes(
         })  # fmt: skip
     total = float(sum(r["customers"] for r in rows))
     share = total / max(float(expected.sum()), 1e-300)
-    checks = [
-        Check("spend explains less than all new customers", share < 1,
-              f"{share:.0%} of the new customers expected without change"),
-        Check("curves are finite and not negative",
-              bool(np.isfinite(curves.half_spend).all() and (curves.amplitude >= 0).all() and (curves.half_spend > 0).all())),
-    ]  # fmt: skip
+    sound = np.isfinite(curves.half_spend).all() and (curves.amplitude >= 0).all() and (curves.half_spend > 0).all()
+    text = f"{share:.0%} of the new customers expected without change"
+    checks = (
+        Check("spend explains less than all new customers", share < 1, text),
+        Check("curves are finite and not negative", bool(sound)),
+    )
     if share >= 1:
-        warnings = [*warnings, f"The estimates credit spend with {share:.0%} of all new customers, which cannot be: they are"
-                    " inflated, most likely because spend follows demand."]  # fmt: skip
+        text = f"The estimates credit spend with {share:.0%} of all new customers, which cannot be: they are inflated,"
+        warnings = [*warnings, text + " most likely because spend follows demand."]
     numbers = {
         "source": "estimated" if any(s != "assumed" for s in source) else "assumed",
         "channels": rows,
@@ -272,4 +282,4 @@ def _notes(
         "p_value": None if posterior is None else posterior.p_value,
         "skill": skill,
     }
-    return Notes(numbers, tuple(assumptions), tuple(warnings), tuple(checks))
+    return Notes(numbers, tuple(assumptions), tuple(warnings), checks)

@@ -4,11 +4,11 @@ New customers per head of market m in period t::
 
     y[m,t] = market[m] + period[t] + sum_c (beta[c] + b[m,c]) * room[m]**gamma * sat(adstock(spend[m,t,c])) + e[m,t]
 
-with ``b[m,c] ~ N(0, tau[c]^2)`` and ``e`` of variance ``noise[m]``, autocorrelated alike in all markets. Given the shape (decay
-and half-saturation by channel) everything is linear: market and period effects are projected out exactly and the
-rest is generalised least squares with a C x C Woodbury identity a market. Shape and tau maximise the marginal
-likelihood under weak priors (quasi-Newton, exact gradient); the standard errors are robust to any dependence within a market
-(Liang & Zeger 1986).
+with ``b[m,c] ~ N(0, tau[c]^2)`` and ``e`` of variance ``noise[m]``, autocorrelated alike in all markets. Given the
+shape (decay and half-saturation by channel) everything is linear: market and period effects are projected out exactly,
+the rest is generalised least squares with a C x C Woodbury identity a market. Shape and tau maximise the marginal
+likelihood under weak priors (quasi-Newton, exact gradient); standard errors are robust to any dependence within a
+market (Liang & Zeger 1986).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class SaturatingPanel:
 
     # --- public ---------------------------------------------------------------------------------------------------
     def fit(self, outcome: Array, spend: Array, scale: Array, room: Array) -> SaturatingPanel:
-        """``outcome`` (periods, markets), ``spend`` (periods, markets, channels) per head; see :class:`~.panel.Panel`."""
+        """``outcome`` (periods, markets), ``spend`` (periods, markets, channels), per head; see :class:`~.panel.Panel`."""
         channels, unit = spend.shape[2], max(float(outcome.mean()), 1e-12)
         y, expected = outcome / unit, np.maximum(outcome.mean(axis=0), 1e-12) / unit / (scale * unit)
         few = np.arange(0, len(scale), -(-len(scale) // SEARCH_MARKETS))

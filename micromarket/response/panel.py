@@ -55,7 +55,7 @@ def market_scale(data: MarketData, markets: pd.Index) -> tuple[Array, str]:
         known = (column > 0) & np.isfinite(column)
         if known.mean() >= 0.5:
             guess = own * float((column[known] / own[known]).median())
-            return column.where(known, guess).clip(lower=1.0).to_numpy(float), name.replace("_", " ")
+            return np.asarray(column.where(known, guess).clip(lower=1.0), dtype=np.float64), name.replace("_", " ")
     return np.ones(len(markets)), "market"
 
 

@@ -1,10 +1,11 @@
-"""From a fitted panel to joint draws of what every market's curve is: shrunk, calibrated by experiments, never negative."""
+"""From a fitted panel to joint draws of every market's effects: shrunk, calibrated by experiments, never negative."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from micromarket.response.model import SaturatingPanel
@@ -63,21 +64,22 @@ def channel_posterior(
         New customers per unit of money.
     """
     n = len(channels)
-    mean, covariance = np.concatenate([model.beta_, model.shape_.vector]), model.covariance_.copy()
+    mean: Array = np.concatenate([model.beta_, model.shape_.vector])
+    covariance: Array = model.covariance_.copy()
     wald = float(model.beta_ @ np.linalg.solve(covariance[:n, :n] + 1e-300 * np.eye(n), model.beta_))
     negative = tuple(c for c, b in zip(channels, model.beta_, strict=True) if b < 0)
     share = spend / max(float(spend.sum()), 1e-300)
-    live = (share > 0) & (elasticity > 0)
+    live: NDArray[np.bool_] = (share > 0) & (elasticity > 0)
 
     # 1. channels' returns on money vary around a common one, by as much as the estimates say, at least by half of it
     if live.sum() >= 2:
         per = np.zeros((int(live.sum()), 3 * n))
         per[np.arange(len(per)), np.flatnonzero(live)] = elasticity[live] / share[live]
         ratio, noise = per @ mean, per @ covariance @ per.T
-        weight = np.linalg.inv(noise + np.eye(len(per)) * (0.5 * np.abs(ratio).mean()) ** 2)
-        common = max(float(weight.sum(axis=0) @ ratio / weight.sum()), 0.0)
+        precision = np.linalg.inv(noise + np.eye(len(per)) * (0.5 * np.abs(ratio).mean()) ** 2)
+        common = max(float(precision.sum(axis=0) @ ratio / precision.sum()), 0.0)
         spread = max(float(((ratio - common) ** 2 - np.diag(noise)).mean()), (0.5 * common) ** 2, 1e-12)
-        common_var = 1 / weight.sum()
+        common_var = 1 / float(precision.sum())
         prior = np.eye(len(per)) * spread + common_var
         mean, covariance = _observe(mean, covariance, per, np.full(len(per), common), prior)
 
@@ -100,8 +102,8 @@ def channel_posterior(
         mean, covariance = _observe(mean, covariance, rows, seen, error)
 
     # 3. is there any response at all? total elasticity, 0 against the literature's
-    row = np.concatenate([elasticity, np.zeros(2 * n)])
-    total, error_sd = float(row @ mean), float(np.sqrt(max(row @ covariance @ row, 1e-300)))
+    pull = np.concatenate([elasticity, np.zeros(2 * n)])
+    total, error_sd = float(pull @ mean), float(np.sqrt(max(float(pull @ covariance @ pull), 1e-300)))
     return ChannelPosterior(
         effect=mean,
         covariance=(covariance + covariance.T) / 2,
@@ -136,16 +138,17 @@ def _probability_of_none(total: float, error: float) -> float:
 class Draws:
     """Joint draws, first axis: effects (draws, markets, channels) per head and period at full saturation; shapes."""
 
-    slopes: Array
+    slopes: NDArray[np.float32]
     shapes: tuple[Shape, ...]
-    none: Array
+    none: NDArray[np.bool_]
 
 
 def draw(model: SaturatingPanel, posterior: ChannelPosterior, count: int, seed: int) -> Draws:
     """``count`` joint draws of every market's effects and the channels' shapes.
 
-    Channel effects are drawn from the posterior cut off at 0. A market's own effect is cut off at 0 too; the cell's draws are
-    then scaled so that the channel's sum stays what was drawn. A ``p_no_response`` part of the draws has no effect at all.
+    Channel effects are drawn from the posterior cut off at 0. A market's own effect is cut off at 0 too; its draws are
+    then scaled so that the channel's sum stays what was drawn. A ``p_no_response`` part of the draws has no effect at
+    all.
     """
     n = len(model.beta_)
     rng = np.random.default_rng(seed)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from micromarket.notes import Notes
 from micromarket.response.transform import Array
@@ -42,8 +44,8 @@ class Curves:
     """
 
     half_spend: Array
-    amplitude_draws: Array
-    effect_draws: Array
+    amplitude_draws: NDArray[Any]
+    effect_draws: NDArray[Any]
     current: Array
     pull: Array
 

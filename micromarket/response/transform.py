@@ -1,7 +1,7 @@
 """From spend to pressure: carry-over (adstock) and saturation, with their derivatives.
 
-Arrays are (periods, markets, channels) throughout. Geometric adstock ``a_t = decay * a_{t-1} + (1 - decay) * s_t`` keeps
-the level of even spending (Broadbent 1979); saturation is Michaelis-Menten, ``a / (a + k)``: concave, half its
+Arrays are (periods, markets, channels) throughout. Geometric adstock ``a_t = decay * a_{t-1} + (1 - decay) * s_t``
+keeps the level of even spending (Broadbent 1979); saturation is Michaelis-Menten, ``a / (a + k)``: concave, half its
 ceiling at ``a = k`` (Jin et al. 2017, *Bayesian Methods for Media Mix Modeling with Carryover and Shape Effects*, with
 slope 1).
 """
