@@ -12,6 +12,7 @@ from micromarket.potential.families import Family, FloatArray
 
 _PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 _FEW = 60
+_BINS = 64
 
 
 class MeanModel(Protocol):
@@ -166,8 +167,13 @@ class BoostedMean:
         self.trees = trees
 
     def fit(self, x: FloatArray, levers: FloatArray, n: FloatArray, size: FloatArray) -> BoostedMean:
-        z = np.column_stack([x, levers])
+        raw = np.column_stack([x, levers])
+        # coded here: scikit-learn's own binning of weighted data took four fifths of the whole stage's time
+        self.edges_ = [np.unique(np.quantile(c, np.linspace(0, 1, _BINS + 1)[1:-1])) for c in raw.T]
+        z = self._coded(raw)
         w = weights(self.family, n, size)
+        # the trees' shrinkage and stopping rules count in units of curvature: one unit a market
+        w = w / (w * size * self.family.slope(n.sum() / size.sum())).mean()
         leaf = int(np.clip(len(n) // 50, 4, 20))
         if self.family.bounded:
             leaf *= 2  # every market is there twice: its customers and the others
@@ -179,8 +185,7 @@ class BoostedMean:
         if self.family.bounded:
             classifier = HistGradientBoostingClassifier(**options)
             label = np.repeat([1, 0], len(n))
-            total = w * size
-            weight = np.concatenate([w * n, w * (size - n)]) / total.mean()
+            weight = np.concatenate([w * n, w * (size - n)])
             self.model_ = classifier.fit(np.vstack([z, z]), label, sample_weight=weight + 1e-12)
         else:
             regressor = HistGradientBoostingRegressor(loss="poisson", **options)
@@ -188,7 +193,10 @@ class BoostedMean:
         return self
 
     def predict(self, x: FloatArray, levers: FloatArray) -> FloatArray:
-        z = np.column_stack([x, levers])
+        z = self._coded(np.column_stack([x, levers]))
         if self.family.bounded:
             return np.asarray(self.model_.decision_function(z), float)
         return np.log(np.maximum(self.model_.predict(z), 1e-9))
+
+    def _coded(self, raw: FloatArray) -> FloatArray:
+        return np.column_stack([np.searchsorted(e, c, side="right") for e, c in zip(self.edges_, raw.T, strict=True)])
