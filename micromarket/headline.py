@@ -189,7 +189,9 @@ def _cards(f: _Facts) -> list[Card]:
         cards.append(Card("Money that moves", f.money(f.moved), share))
         g = f.gain
         odds = finite(g.get("p_positive"))
-        note = f"90%: {money_range(g.get('low'), g.get('high'), f.currency)}" if finite(g.get("low")) is not None else ""
+        note = (
+            f"90%: {money_range(g.get('low'), g.get('high'), f.currency)}" if finite(g.get("low")) is not None else ""
+        )
         if odds is not None:
             note += f"{'; ' if note else ''}odds of a gain {percent(odds)}"
         cards.append(Card("Margin it should add", f.money(g["expected"], sign=True), note))
@@ -204,7 +206,9 @@ def _cards(f: _Facts) -> list[Card]:
         odds = finite(f.number("targets", "p_company"))
         total_revenue = f.money(f.tables["targets"]["revenue"].sum())
         note = f"odds {percent(odds)}" if odds is not None else ""
-        cards.append(Card("Revenue target", total_revenue, f"{percent(growth, sign=True)} goal{', ' if note else ''}{note}"))
+        cards.append(
+            Card("Revenue target", total_revenue, f"{percent(growth, sign=True)} goal{', ' if note else ''}{note}")
+        )
     equity = finite(f.number("value", "customer_equity"))
     if equity is not None:
         cards.append(Card("Worth of today's customers", f.money(equity), "margin over the horizon"))

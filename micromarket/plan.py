@@ -15,6 +15,7 @@ from micromarket.config import Settings
 from micromarket.headline import Card, Story, tell
 from micromarket.notes import Assumption, Check, Notes, plain
 from micromarket.plan_checks import check_tables, table_totals
+from micromarket.plays import Play, play_library
 from micromarket.workspace import Workspace, write_json
 
 SCHEMA_VERSION = 1
@@ -78,6 +79,8 @@ class Plan:
         ``segment, customers, clv, new_customer_clv``: value per customer over all markets.
     spend : DataFrame or None
         ``market_id, channel, current``: last year's money scaled to the plan period.
+    plays : mapping
+        Title to :class:`~micromarket.plays.Play`: what each play in the scores means.
     totals : mapping
         Table name to the sums of its published rows.
     suppressed : int
@@ -99,6 +102,7 @@ class Plan:
     markets: pd.DataFrame
     segments: pd.DataFrame | None = None
     spend: pd.DataFrame | None = None
+    plays: Mapping[str, Play] = field(default_factory=dict)
     totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     assumptions: tuple[tuple[str, Assumption], ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
@@ -234,6 +238,7 @@ def assemble(workspace: Workspace, settings: Settings) -> Plan:
         markets=markets,
         segments=segments,
         spend=spend,
+        plays=play_library(own if (own := settings.path.with_name("plays.yml")).is_file() else None),
         totals={name: table_totals(name, frame) for name, frame in tables.items()},
         assumptions=tuple(_unique((s, a) for s in STAGES if s in stages for a in stages[s].assumptions)),
         warnings=tuple(_unique(warnings)),

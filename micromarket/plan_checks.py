@@ -51,9 +51,7 @@ def table_totals(name: str, frame: pd.DataFrame) -> dict[str, float]:
     return totals
 
 
-def check_tables(
-    tables: Mapping[str, pd.DataFrame], markets: pd.DataFrame, stages: Mapping[str, Notes]
-) -> list[Check]:
+def check_tables(tables: Mapping[str, pd.DataFrame], markets: pd.DataFrame, stages: Mapping[str, Notes]) -> list[Check]:
     """The plan's own checks: known markets, unique keys, no infinities, sums, and stages that state the same sums."""
     checks = []
     known = set(markets["market_id"])

@@ -1,5 +1,6 @@
 """A made-up run folder with plausible figures, so that the plan and its reports can be tested without the stages."""
 
+# ruff: noqa: E501 (a page of made-up figures reads best in wide rows)
 from __future__ import annotations
 
 import datetime as dt
@@ -176,8 +177,13 @@ def _potential(ws, rng, ids, addressable, customers, clv, headroom, opportunity,
     group = np.digitize(clv, np.quantile(clv, [0.25, 0.5, 0.75]))
     hot = opportunity > np.median(opportunity)
     high = penetration > np.median(penetration)
-    quadrant = np.where(hot & ~high, "hot spot", np.where(hot, "grow", np.where(high, "defend", "maintain")))
-    play = np.where(hot & ~high, "hunt", np.where(hot, "farm", np.where(high, "defend", "maintain")))
+    quadrant = np.where(hot & ~high, "Grow: high potential, low share", np.where(hot, "Defend: high potential, high share",
+                        np.where(high, "Maintain: low potential, high share", "Fix: low potential, low share")))  # fmt: skip
+    play = np.where(
+        hot & ~high,
+        "Hunt: add sales coverage",
+        np.where(hot, "Farm and defend", np.where(high, "Maintain", "Fix: find the reason")),
+    )
     frame = pd.DataFrame(
         {"market_id": ids, "customers": customers.astype(int), "penetration": penetration,
          "share": customers / (addressable * 0.6), "clv": clv, "clv_low": clv * 0.85, "clv_high": clv * 1.15,

@@ -63,7 +63,13 @@ class Desk:
     def figure(self, name: str, title: str, alt: str, svg: bytes, note: str = "") -> Block:
         picture = Picture(name, label(title), label(alt), svg)
         self.pictures[f"{name}.svg"] = picture.svg
-        return {"kind": "figure", "file": f"{name}.svg", "title": picture.title, "alt": picture.alt, "note": label(note)}
+        return {
+            "kind": "figure",
+            "file": f"{name}.svg",
+            "title": picture.title,
+            "alt": picture.alt,
+            "note": label(note),
+        }
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def table(
         "kind": "table",
         "title": label(title),
         "columns": [{"name": c.name, "right": c.right, "width": c.width, "signed": c.signed} for c in columns],
-        "rows": [[breakable(label(cell, 180)) for cell in row] for row in rows],
+        "rows": [[breakable(label(cell, 400)) for cell in row] for row in rows],
         "bold": list(bold),
         "note": label(note),
     }

@@ -1,8 +1,9 @@
-"""The charts of the plan. Every one: the finding as its title (in the text above it), units, uncertainty, no chartjunk."""
+"""The charts of the plan. Every one: the finding as its title (set above it), units, uncertainty, nothing idle."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -29,14 +30,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FAMILY = (ACCENT, WARM, "#7A8793", "#3FA0A0", "#DDA15E", "#2F4858", "#B7C0C8")
 
 
-def _money_axis(axes: Axes, money: Money, which: str = "x", bins: int = 5) -> None:
+def _money_axis(axes: Axes, money: Money, which: Literal["x", "y"] = "x", bins: int = 5) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(MaxNLocator(bins))
     axis.set_major_formatter(lambda v, _: money(v))
     axes.grid(axis=which)
 
 
-def _rows(axes: Axes, names: Sequence[object], width: int = 30) -> np.ndarray:
+def _rows(axes: Axes, names: pd.Index, width: int = 30) -> np.ndarray:
     """Positions from the top down, with names."""
     y = np.arange(len(names))[::-1].astype(float)
     axes.set_yticks(y, [label(n, width) for n in names])
@@ -49,12 +50,23 @@ def tenths(by: pd.DataFrame, height_mm: float = 62) -> bytes:
     with canvas(height_mm) as figure:
         axes = figure.add_subplot()
         x = np.arange(len(by))
-        bars = ((-0.205, "spend_share", WARM, "Share of spend"), (0.205, "opportunity_share", ACCENT, "Share of opportunity"))
+        bars = (
+            (-0.205, "spend_share", WARM, "Share of spend"),
+            (0.205, "opportunity_share", ACCENT, "Share of opportunity"),
+        )
         for shift, column, colour, name in bars:
             axes.bar(x + shift, by[column], width=0.37, color=colour, label=name)
             for at, value in zip(x + shift, by[column], strict=True):
-                axes.annotate(percent(value), (at, max(value, 0)), (0, 2), textcoords="offset points", ha="center",
-                              va="bottom", fontsize=7, color=GREY)  # fmt: skip
+                axes.annotate(
+                    percent(value),
+                    (at, max(value, 0)),
+                    (0, 2),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                    fontsize=7,
+                    color=GREY,
+                )
         step = "tenth" if len(by) == 10 else "fifth"
         ticks = [f"Lowest {step}", *(str(i) for i in range(2, len(by))), f"Highest {step}"]
         axes.set_xticks(x, ticks)
@@ -78,8 +90,15 @@ def from_to(by: pd.DataFrame, money: Money, height_mm: float | None = None, widt
         right = by[["current", "recommended"]].max(axis=1)
         for at, end, moved in zip(y, right, change, strict=True):
             sign = "+" if moved > 0 else ""
-            axes.annotate(f"{sign}{money(moved)}", (end, at), (7, 0), textcoords="offset points", va="center", fontsize=7.5,
-                          color=ACCENT if moved >= 0 else WARM)  # fmt: skip
+            axes.annotate(
+                f"{sign}{money(moved)}",
+                (end, at),
+                (7, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+                color=ACCENT if moved >= 0 else WARM,
+            )
         _money_axis(axes, money, bins=4)
         # dots, not bars: the axis need not start at zero, and differences stay visible
         left = float(by[["current", "recommended"]].min().min())
@@ -97,7 +116,9 @@ def dots_on_bars(
         axes = figure.add_subplot()
         y = _rows(axes, frame.index, width)
         known = frame["low"].notna() & frame["high"].notna()
-        axes.barh(y[known], (frame["high"] - frame["low"])[known], left=frame["low"][known], height=0.42, color=ACCENT_SOFT)
+        axes.barh(
+            y[known], (frame["high"] - frame["low"])[known], left=frame["low"][known], height=0.42, color=ACCENT_SOFT
+        )
         axes.scatter(frame["value"], y, s=28, color=ACCENT_DARK, zorder=3, linewidth=0)
         if zero:
             axes.axvline(0, color=GREY, linewidth=0.7)
@@ -136,8 +157,16 @@ def columns(values: pd.Series, unit: str, show: Money, height_mm: float = 48, wi
         axes.set_xticks(x[::step], [label(i, 12) for i in values.index[::step]])
         if len(values) <= 13:
             for at, value in zip(x, values, strict=True):
-                axes.annotate(show(value), (at, value), (0, 2), textcoords="offset points", ha="center", va="bottom",
-                              fontsize=6.8, color=GREY)  # fmt: skip
+                axes.annotate(
+                    show(value),
+                    (at, value),
+                    (0, 2),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                    fontsize=6.8,
+                    color=GREY,
+                )
             axes.set_yticks([])
         else:
             _money_axis(axes, show, "y", 4)
@@ -156,8 +185,16 @@ def odds(p: pd.Series, wanted: float | None, height_mm: float = 44) -> bytes:
         if wanted is not None:
             axes.axvline(wanted, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
             right = wanted < 0.7
-            axes.annotate(f"wanted: {percent(wanted)}", (wanted, max(counts.max(), 1) * 1.24), (4 if right else -4, 0),
-                          textcoords="offset points", fontsize=7.5, color=GREY, va="top", ha="left" if right else "right")  # fmt: skip
+            axes.annotate(
+                f"wanted: {percent(wanted)}",
+                (wanted, max(counts.max(), 1) * 1.24),
+                (4 if right else -4, 0),
+                textcoords="offset points",
+                fontsize=7.5,
+                color=GREY,
+                va="top",
+                ha="left" if right else "right",
+            )
         axes.set_xlim(0, 1)
         axes.set_ylim(0, max(counts.max(), 1) * 1.25)
         axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -180,8 +217,7 @@ def funnel(steps: pd.Series, rates: Sequence[str], height_mm: float | None = Non
         axes.barh(y, width, left=-width / 2, height=0.62, color=shades)
         for at, name, value in zip(y, steps.index, steps, strict=True):
             axes.text(-0.56, at, name, ha="right", va="center", fontsize=8.5, fontweight=600)
-            axes.text(0.56, at, count(value), ha="left", va="center", fontsize=9,
-                      fontweight=600)  # fmt: skip
+            axes.text(0.56, at, count(value), ha="left", va="center", fontsize=9, fontweight=600)
         for i, rate in enumerate(rates):
             axes.text(0.72, y[i] - 0.5, f"↓ {rate} go on", ha="left", va="center", fontsize=7.5, color=GREY)
         axes.set_xlim(-1.1, 1.1)
@@ -191,18 +227,26 @@ def funnel(steps: pd.Series, rates: Sequence[str], height_mm: float | None = Non
 
 
 def plays(frame: pd.DataFrame, x: str, unit: str, money: Money, height_mm: float = 74) -> bytes:
-    """Every market: how much we have (``x``, a fraction) against what is still to be won, marked by its play."""
+    """Every market: how much we have (``x``, a fraction) against what is still to be won, marked by its quadrant."""
     with canvas(height_mm) as figure:
         axes = figure.add_subplot()
         known = frame[(frame["opportunity"] > 0) & frame[x].notna()]
-        # the commonest play first, so that colours stay put from plan to plan only where the plays do
-        names = sorted(known["play"].astype(str).unique())
+        kinds = known["quadrant"].fillna("none").astype(str)
+        names = sorted(kinds.unique())[: len(MARKERS)]
         size = float(np.clip(4000 / max(len(known), 1), 5, 26))
         for i, name in enumerate(names):
-            part = known[known["play"].astype(str) == name]
-            points = axes.scatter(part[x], part["opportunity"], s=size, color=FAMILY[i % len(FAMILY)], alpha=0.85,
-                                  marker=MARKERS[i % len(MARKERS)], linewidth=0.3, edgecolor="white",
-                                  label=f"{label(name, 18)} ({len(part):,})")  # fmt: skip
+            part = known[kinds == name]
+            points = axes.scatter(
+                part[x],
+                part["opportunity"],
+                s=size,
+                color=FAMILY[i % len(FAMILY)],
+                alpha=0.85,
+                marker=MARKERS[i % len(MARKERS)],
+                linewidth=0.3,
+                edgecolor="white",
+                label=f"{label(name.split(':')[0], 18)} ({len(part):,})",
+            )
             points.set_rasterized(len(known) > 3000)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda v, _: money(v))
@@ -229,7 +273,9 @@ def share_line(by: pd.Series, height_mm: float = 40) -> bytes:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
         fifth = float(np.interp(0.2, x, cumulative))
         axes.scatter([0.2], [fifth], s=28, color=ACCENT_DARK, zorder=3)
-        axes.annotate(f"best fifth: {percent(fifth)}", (0.2, fifth), (7, -8), textcoords="offset points", fontweight=600)
+        axes.annotate(
+            f"best fifth: {percent(fifth)}", (0.2, fifth), (7, -8), textcoords="offset points", fontweight=600
+        )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5))
             axis.set_major_formatter(lambda v, _: percent(v))

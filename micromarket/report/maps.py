@@ -17,8 +17,9 @@ from matplotlib.ticker import MaxNLocator
 from pyproj import CRS
 
 from micromarket.report import style
-from micromarket.report.style import DIVERGING, FAINT, GREY, INK, LAND, LINE, SEQUENTIAL, canvas, label, to_svg
+from micromarket.report.style import DIVERGING, FAINT, GREY, INK, LAND, LINE, MM, SEQUENTIAL, canvas, label, to_svg
 
+LEGEND_MM = 12.5
 MOST_VECTOR_SHAPES = 6_000  # beyond it a map is drawn as a picture inside the figure
 
 
@@ -87,9 +88,17 @@ def _scale(values: pd.Series, diverging: bool) -> Normalize:
 
 
 def choropleth(
-    shapes: gpd.GeoSeries, values: pd.Series, names: pd.Series, *, unit: str, money, diverging: bool = True,
-    callouts: list[str] | None = None, height_mm: float = 96, width_mm: float | None = None,
-) -> bytes:  # fmt: skip
+    shapes: gpd.GeoSeries,
+    values: pd.Series,
+    names: pd.Series,
+    *,
+    unit: str,
+    money,
+    diverging: bool = True,
+    callouts: list[str] | None = None,
+    height_mm: float = 96,
+    width_mm: float | None = None,
+) -> bytes:
     """A map of ``values`` (by market_id) as SVG: white hairlines, a scale below, the named markets called out beside.
 
     Parameters
@@ -104,17 +113,19 @@ def choropleth(
         Markets named outside the map; leader lines don't cross.
     """
     values = values.reindex(shapes.index).astype("float64")
+    side = 0.17 if callouts else 0.01
+    height_mm = _height(shapes, height_mm, (width_mm or style.TEXT_WIDTH / MM) * (1 - 2 * side), LEGEND_MM)
     with canvas(height_mm, width_mm) as figure:
         figure.set_layout_engine("none")
-        wide, high = figure.get_size_inches()
-        side = 0.185 if callouts else 0.01
-        axes = figure.add_axes((side, 0.13, 1 - 2 * side, 0.86))
+        wide, _ = figure.get_size_inches()
+        legend = LEGEND_MM / height_mm
+        axes = figure.add_axes((side, legend, 1 - 2 * side, 1 - legend))
         norm = _scale(values, diverging)
         cmap = DIVERGING if diverging else SEQUENTIAL
         _draw(axes, shapes, values, norm, cmap)
-        _legend(figure, norm, cmap, unit, money, wide)
+        _legend(figure, norm, cmap, unit, money, wide, height_mm)
         if callouts:
-            _callouts(figure, axes, shapes, values, names, callouts, money, side)
+            _callouts(figure, axes, shapes, values, names, callouts, money, side, height_mm)
         return to_svg(figure)
 
 
@@ -133,8 +144,14 @@ def _draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize,
     collection.set_rasterized(len(patches) > MOST_VECTOR_SHAPES)
     axes.add_collection(collection)
     if points:
-        axes.scatter([p.x for _, p in points], [p.y for _, p in points], s=max(3, min(30, 3000 / len(points))),
-                     c=[colour[m] for m, _ in points], edgecolors=GREY, linewidths=0.25)  # fmt: skip
+        axes.scatter(
+            [p.x for _, p in points],
+            [p.y for _, p in points],
+            s=max(3, min(30, 3000 / len(points))),
+            c=[colour[m] for m, _ in points],
+            edgecolors=GREY,
+            linewidths=0.25,
+        )
     left, bottom, right, top = shapes.total_bounds
     pad = 0.02 * max(right - left, top - bottom, 1.0)
     axes.set_xlim(left - pad, right + pad)
@@ -143,9 +160,16 @@ def _draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize,
     axes.axis("off")
 
 
-def _legend(figure: Figure, norm: Normalize, cmap, unit: str, money, wide: float) -> None:
+def _height(shapes: gpd.GeoSeries, most: float, width: float, below: float) -> float:
+    """Millimetres that the map needs at its ``width``, so that a wide country leaves no hole below it."""
+    left, bottom, right, top = shapes.total_bounds
+    return float(np.clip(1.04 * width * (top - bottom) / max(right - left, 1.0) + below, 62, most))
+
+
+def _legend(figure: Figure, norm: Normalize, cmap, unit: str, money, wide: float, height_mm: float) -> None:
     width = min(2.2 / wide, 0.6)
-    bar = figure.add_axes((0.5 - width / 2, 0.062, width, 0.018))
+    mm = 1 / height_mm
+    bar = figure.add_axes((0.5 - width / 2, 4.6 * mm, width, 1.8 * mm))
     bar.imshow(np.linspace(0, 1, 128)[None, :], aspect="auto", cmap=cmap, extent=(0, 1, 0, 1), interpolation="nearest")
     bar.set_axis_off()
     vmin, vmax = float(norm.vmin or 0), float(norm.vmax or 1)
@@ -154,11 +178,13 @@ def _legend(figure: Figure, norm: Normalize, cmap, unit: str, money, wide: float
         text = money(value)
         if position == 1 or (position == 0 and vmin < 0):
             text += " or more" if position == 1 else " or less"
-        figure.text(0.5 + (position - 0.5) * width, 0.045, text, ha="center", va="top", fontsize=7, color=GREY)
-    figure.text(0.5, 0.092, unit, ha="center", va="bottom", fontsize=7.5, color=GREY)
+        figure.text(0.5 + (position - 0.5) * width, 3.9 * mm, text, ha="center", va="top", fontsize=7, color=GREY)
+    figure.text(0.5, 7.4 * mm, unit, ha="center", va="bottom", fontsize=7.5, color=GREY)
 
 
-def _callouts(figure: Figure, axes: Axes, shapes, values, names, callouts, money, side: float) -> None:
+def _callouts(
+    figure: Figure, axes: Axes, shapes, values, names, callouts, money, side: float, height_mm: float
+) -> None:
     figure.canvas.draw()  # fixes the transform of an equal-aspect axes
     to_figure = axes.transData + figure.transFigure.inverted()
     spots = []
@@ -169,15 +195,33 @@ def _callouts(figure: Figure, axes: Axes, shapes, values, names, callouts, money
             spots.append((float(x), float(y), market))
     spots.sort()
     half = (len(spots) + 1) // 2
+    room = (side - 0.014) * figure.get_size_inches()[0] * 72
     for left, part in ((True, spots[:half]), (False, spots[half:])):
         part = sorted(part, key=lambda s: -s[1])
-        for (x, y, market), at in zip(part, _spread([s[1] for s in part], 0.075, 0.2, 0.97), strict=True):
+        for (x, y, market), at in zip(
+            part, _spread([s[1] for s in part], 7.6 / height_mm, 17 / height_mm, 1 - 4 / height_mm), strict=True
+        ):
             edge = side - 0.012 if left else 1 - side + 0.012
             align = "right" if left else "left"
-            figure.text(edge, at + 0.004, label(names[market], 24), ha=align, va="bottom", fontsize=7.5,
-                        fontweight=600, color=INK)  # fmt: skip
-            figure.text(edge, at - 0.004, money(values[market]), ha=align, va="top", fontsize=7.5,
-                        color=style.ACCENT if values[market] >= 0 else style.WARM)  # fmt: skip
+            figure.text(
+                edge,
+                at + 0.3 / height_mm,
+                style.fit(label(names[market]), room, 7.5),
+                ha=align,
+                va="bottom",
+                fontsize=7.5,
+                fontweight=600,
+                color=INK,
+            )
+            figure.text(
+                edge,
+                at - 0.3 / height_mm,
+                money(values[market]),
+                ha=align,
+                va="top",
+                fontsize=7.5,
+                color=style.ACCENT if values[market] >= 0 else style.WARM,
+            )
             start = edge + (0.006 if left else -0.006)
             bend = start + (0.012 if left else -0.012)
             figure.add_artist(_line([start, bend, x], [at, at, y], figure))
@@ -189,8 +233,17 @@ def _line(xs, ys, figure):
 
 
 def _dot(x, y, figure):
-    return Line2D([x], [y], transform=figure.transFigure, marker="o", markersize=2.6, color=INK,
-                  markeredgecolor="white", markeredgewidth=0.5, linestyle="none")  # fmt: skip
+    return Line2D(
+        [x],
+        [y],
+        transform=figure.transFigure,
+        marker="o",
+        markersize=2.6,
+        color=INK,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        linestyle="none",
+    )
 
 
 def _spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
@@ -210,9 +263,17 @@ def _spread(wanted: list[float], gap: float, low: float, high: float) -> list[fl
 
 
 def ranked_bars(
-    values: pd.Series, names: pd.Series, *, unit: str, money, diverging: bool = True,
-    low: pd.Series | None = None, high: pd.Series | None = None, most: int = 9, height_mm: float = 96,
-) -> bytes:  # fmt: skip
+    values: pd.Series,
+    names: pd.Series,
+    *,
+    unit: str,
+    money,
+    diverging: bool = True,
+    low: pd.Series | None = None,
+    high: pd.Series | None = None,
+    most: int = 9,
+    height_mm: float = 96,
+) -> bytes:
     """The largest and (if ``diverging``) the smallest markets as bars: the map of a company without borders."""
     ordered = values.dropna().sort_index().sort_values(ascending=False, kind="stable")
     if diverging:
@@ -243,9 +304,10 @@ def categories(
 ) -> bytes:
     """A map of kinds (value: colour and name); everything else is land."""
     values = values.reindex(shapes.index)
+    height_mm = _height(shapes, height_mm, style.TEXT_WIDTH / MM, 8)
     with canvas(height_mm) as figure:
         figure.set_layout_engine("none")
-        axes = figure.add_axes((0.01, 0.1, 0.98, 0.89))
+        axes = figure.add_axes((0.01, 8 / height_mm, 0.98, 1 - 8 / height_mm))
         codes = {kind: float(i) for i, kind in enumerate(kinds)}
         colours = ListedColormap([colour for colour, _ in kinds.values()])
         _draw(axes, shapes, values.map(codes).astype("float64"), Normalize(-0.5, len(kinds) - 0.5), colours)

@@ -106,7 +106,7 @@ def compile_pdf(data: Mapping[str, Any], pictures: Mapping[str, bytes], as_of: d
                 ignore_system_fonts=True,
                 format="pdf",
                 pdf_standards=["ua-1"],
-                timestamp=dt.datetime.combine(as_of, dt.time(), dt.timezone.utc),
+                timestamp=dt.datetime.combine(as_of, dt.time(), dt.UTC),
             )
         except typst.TypstError as error:
             raise StageError(f"the PDF could not be set: {error.message} {error.diagnostic}") from error

@@ -39,9 +39,11 @@ def targets(desk: Desk) -> Section | None:
         title = f"{percent(growth, sign=True)} revenue means {desk.money(revenue)}"
     new = float(frame["new_customers"].sum())
     base = finite(desk.number("targets", "base_revenue"))
-    figures_ = [("Revenue", desk.money(revenue), f"from {desk.money(base)} the year before" if base else ""),
-                ("New customers", count(new), "over the plan period"),
-                ("Margin", desk.money(frame["margin"].sum()), "on that revenue")]  # fmt: skip
+    figures_ = [
+        ("Revenue", desk.money(revenue), f"from {desk.money(base)} the year before" if base else ""),
+        ("New customers", count(new), "over the plan period"),
+        ("Margin", desk.money(frame["margin"].sum()), "on that revenue"),
+    ]
     if odds_ is not None:
         figures_.append(("Odds", percent(odds_), "that the company reaches it"))
     blocks.append(cards(figures_))
@@ -52,21 +54,37 @@ def targets(desk: Desk) -> Section | None:
     shown = pd.Series(by_period.to_numpy(), index=period_names(pd.Series(by_period.index)))
     peak = int(by_period.to_numpy().argmax())
     finding = f"{shown.index[peak]} carries most: {desk.money(by_period.iloc[peak])}"
-    blocks.append(desk.figure("target_periods", finding, f"Revenue target by period. {finding}.",
-                              figures.columns(shown, "Revenue target", desk.money)))  # fmt: skip
+    blocks.append(
+        desk.figure(
+            "target_periods",
+            finding,
+            f"Revenue target by period. {finding}.",
+            figures.columns(shown, "Revenue target", desk.money),
+        )
+    )
     column = views.group_column(desk.plan)
     if column:
-        blocks.append(_by(desk, frame.merge(desk.plan.markets[["market_id", column]], on="market_id", how="left"), column))
+        blocks.append(
+            _by(desk, frame.merge(desk.plan.markets[["market_id", column]], on="market_id", how="left"), column)
+        )
     if frame["segment"].nunique() > 1:
         blocks.append(_by(desk, frame, "segment"))
     p = desk.frame["p_attain"].dropna()
     if len(p) > 4:
         wanted = finite(desk.number("targets", "wanted"))
         middle = p.quantile([0.1, 0.9])
-        finding = f"Eight in ten markets have odds between {percent(middle.iloc[0])} and {percent(middle.iloc[1])}: the stretch is shared"
+        finding = (
+            f"Eight in ten markets have odds between {percent(middle.iloc[0])} and {percent(middle.iloc[1])}:"
+            " the stretch is shared"
+        )
         if middle.iloc[1] - middle.iloc[0] > 0.3:
-            finding = f"Odds differ from market to market: eight in ten lie between {percent(middle.iloc[0])} and {percent(middle.iloc[1])}"
-        blocks.append(desk.figure("odds", finding, f"Markets by odds of attainment. {finding}.", figures.odds(p, wanted)))
+            finding = (
+                "Odds differ from market to market: eight in ten lie between"
+                f" {percent(middle.iloc[0])} and {percent(middle.iloc[1])}"
+            )
+        blocks.append(
+            desk.figure("odds", finding, f"Markets by odds of attainment. {finding}.", figures.odds(p, wanted))
+        )
     return Section("Targets", title, tuple(blocks))
 
 
@@ -80,16 +98,26 @@ def _by(desk: Desk, frame: pd.DataFrame, column: str) -> Block:
         part["last"] = part["last_target"]
         sums.append("last")
     by = views.grouped(part, column, [*sums, "weight", "odds"], 12)
-    columns = [Column(column.capitalize(), width="3fr"), Column("Revenue", True), Column("Share", True),
-               Column("New customers", True), Column("Margin", True)]  # fmt: skip
+    columns = [
+        Column(column.capitalize(), width="3fr"),
+        Column("Revenue", True),
+        Column("Share", True),
+        Column("New customers", True),
+        Column("Margin", True),
+    ]
     if has_last:
         columns.append(Column("Last target", True))
     columns.append(Column("Odds, mean", True))
     total = by.sum()
     rows = []
     for name, r in [*by.iterrows(), ("Total", total)]:
-        row = [label(name, 60), desk.money(r["revenue"]), percent(r["revenue"] / max(total["revenue"], 1e-9)),
-               count(r["new_customers"]), desk.money(r["margin"])]  # fmt: skip
+        row = [
+            label(name, 60),
+            desk.money(r["revenue"]),
+            percent(r["revenue"] / max(total["revenue"], 1e-9)),
+            count(r["new_customers"]),
+            desk.money(r["margin"]),
+        ]
         if has_last:
             row.append(desk.money(r["last"]))
         row.append(percent(r["odds"] / r["weight"]) if r["weight"] > 0 else "–")
@@ -97,7 +125,13 @@ def _by(desk: Desk, frame: pd.DataFrame, column: str) -> Block:
     return table(f"By {column}", columns, rows, bold=[len(rows) - 1])
 
 
-STEPS = {"leads": "Leads", "mql": "Marketing-qualified", "sal": "Sales-accepted", "sql": "Sales-qualified", "won": "Won"}
+STEPS = {
+    "leads": "Leads",
+    "mql": "Marketing-qualified",
+    "sal": "Sales-accepted",
+    "sql": "Sales-qualified",
+    "won": "Won",
+}
 
 
 def funnel(desk: Desk) -> Section | None:
@@ -109,17 +143,24 @@ def funnel(desk: Desk) -> Section | None:
     title = f"Marketing owes sales {count(sums['mql'])} qualified leads, sales owes {count(sums['won'])} customers"
     lag = finite(desk.number("funnel", "lag_days"))
     source = desk.number("funnel", "source")
-    words = "Worked back from the targets with our own conversion rates." if source != "assumed" else \
-        "Worked back from the targets with assumed conversion rates."  # fmt: skip
+    words = (
+        "Worked back from the targets with our own conversion rates."
+        if source != "assumed"
+        else "Worked back from the targets with assumed conversion rates."
+    )
     if lag is not None:
         words += f" From lead to customer takes {plural(round(lag), 'day')}, so leads are due that much earlier."
     steps = pd.Series(sums.to_numpy(), index=list(STEPS.values()))
     alt = listed([f"{n} {count(v)}" for n, v in steps.items()])
     blocks: list[Block] = [
         lead(words),
-        desk.figure("funnel", f"{percent(sums['won'] / sums['leads'], 1) if sums['leads'] else '–'} of leads become customers",
-                    f"From leads to customers: {alt}.", figures.funnel(steps, rates, 62)),
-    ]  # fmt: skip
+        desk.figure(
+            "funnel",
+            f"{percent(sums['won'] / sums['leads'], 1) if sums['leads'] else '–'} of leads become customers",
+            f"From leads to customers: {alt}.",
+            figures.funnel(steps, rates, 62),
+        ),
+    ]
     by = frame.groupby("period")[list(STEPS)].sum().sort_index()
     names = period_names(pd.Series(by.index))
     limit = 12
@@ -134,44 +175,45 @@ def funnel(desk: Desk) -> Section | None:
     return Section("The funnel", title, tuple(blocks))
 
 
-PLAYS = {
-    "hunt": "win new customers: much room, low share",
-    "farm": "grow customers on the books: high share, value rising",
-    "defend": "keep what is ours: high share, little room",
-    "fix": "mend the named cause before adding money",
-    "maintain": "hold effort where it is",
-    "pilot": "try small, measure, decide",
-}
-
-
 def plays(desk: Desk) -> Section | None:
     frame = desk.frame
     if "play" not in frame or frame["play"].isna().all() or "opportunity" not in frame:
         return None
     known = frame[frame["play"].notna()]
-    by = known.groupby("play").agg(markets=("name", "size"), opportunity=("opportunity", "sum"), headroom=("headroom", "sum"))
+    by = known.groupby("play").agg(markets=("name", "size"), opportunity=("opportunity", "sum"))
     if "change" in known:
         by["change"] = known.groupby("play")["change"].sum()
     by = by.sort_index().sort_values("opportunity", ascending=False, kind="stable")
     total = max(float(by["opportunity"].sum()), 1e-9)
     first = by.index[0]
-    title = (f"{plural(by.loc[first, 'markets'], 'market')} to {label(first, 20)}"
-             f" hold {percent(by.loc[first, 'opportunity'] / total)} of the opportunity")  # fmt: skip
-    columns = [Column("Play", width="1.3fr"), Column("What it means", width="4fr"), Column("Markets", True),
-               Column("Customers to win", True), Column("Opportunity", True)]  # fmt: skip
+    title = (
+        f"“{label(first, 40)}” is the play for {percent(by.loc[first, 'opportunity'] / total)}"
+        f" of the opportunity, in {plural(by.loc[first, 'markets'], 'market')}"
+    )
+    columns = [
+        Column("Play", width="2.2fr"),
+        Column("What to do", width="5fr"),
+        Column("Measured by", width="2.6fr"),
+        Column("Markets", True),
+        Column("Opportunity", True),
+    ]
     if "change" in by:
         columns.append(Column("Money", True, signed=True))
     rows = []
     for play, r in by.iterrows():
-        row = [label(play, 40).capitalize(), PLAYS.get(str(play).lower(), ""), count(r["markets"]), count(r["headroom"]),
-               desk.money(r["opportunity"])]  # fmt: skip
+        known_play = desk.plan.plays.get(str(play))
+        what, measure = (known_play.what, known_play.measure) if known_play else ("", "")
+        row = [label(play, 60), what, measure, count(r["markets"]), desk.money(r["opportunity"])]
         rows.append([*row, desk.signed(r["change"])] if "change" in by else row)
     blocks: list[Block] = [table("One play for each kind of market", columns, rows)]
-    axis, unit = ("share", "Our share of the market") if known["share"].notna().sum() > len(known) / 2 else (
-        "penetration", "Customers as a share of those who could buy")  # fmt: skip
-    if known[axis].notna().sum() >= 10 and (known["opportunity"] > 0).sum() >= 10 and known["play"].nunique() <= 7:
-        finding = "Each dot is a market: what we have against what is still to be won"
-        alt = f"{unit} against opportunity, marked by play. {title}."
+    axis, unit = (
+        ("share", "Our share of the market")
+        if known["share"].notna().sum() > len(known) / 2
+        else ("penetration", "Customers as a share of those who could buy")
+    )
+    if known[axis].notna().sum() >= 10 and (known["opportunity"] > 0).sum() >= 10:
+        finding = "Every market: what we have against what is still to be won"
+        alt = f"{unit} against opportunity, marked by quadrant."
         blocks.append(desk.figure("plays", finding, alt, figures.plays(known, axis, unit, desk.money)))
     groups = _peer_groups(desk, known)
     return Section("Plays", title, (*blocks, *groups))
@@ -184,10 +226,24 @@ def _peer_groups(desk: Desk, known: pd.DataFrame) -> list[Block]:
     rows = []
     for name, part in known.groupby("peer_group"):
         common = part["play"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
-        rows.append([label(name, 40), count(len(part)), desk.money(part["clv"].median()), percent(part["penetration"].median(), 1),
-                     desk.money(part["opportunity"].sum()), f"{label(common.index[0], 20)} ({count(common.iloc[0])})"])  # fmt: skip
-    columns = [Column("Peer group", width="2fr"), Column("Markets", True), Column("Value of a customer, median", True),
-               Column("Penetration, median", True), Column("Opportunity", True), Column("Commonest play", width="2fr")]  # fmt: skip
+        rows.append(
+            [
+                label(name, 40),
+                count(len(part)),
+                desk.money(part["clv"].median()),
+                percent(part["penetration"].median(), 1),
+                desk.money(part["opportunity"].sum()),
+                f"{label(common.index[0], 40)} ({count(common.iloc[0])})",
+            ]
+        )
+    columns = [
+        Column("Peer group", width="2fr"),
+        Column("Markets", True),
+        Column("Value of a customer, median", True),
+        Column("Penetration, median", True),
+        Column("Opportunity", True),
+        Column("Commonest play", width="2fr"),
+    ]
     return [table("A market is compared with its peers only", columns, rows)]
 
 
@@ -205,7 +261,10 @@ def tests(desk: Desk) -> Section | None:
         title = f"A lift of {compact(lift * 100, 2)}% or more would be seen"
     if verdict and verdict not in ("run", "go"):
         title = f"How it could be proven: {label(verdict, 60)}"
-    items = [("Get the new plan first", count(treated), "markets"), ("Stay as they are", count(control), "markets, for comparison")]
+    items = [
+        ("Get the new plan first", count(treated), "markets"),
+        ("Stay as they are", count(control), "markets, for comparison"),
+    ]
     weeks, power, cost = finite(n("tests", "weeks")), finite(n("tests", "power")), finite(n("tests", "cost"))
     if weeks is not None:
         items.append(("Length", plural(weeks, "week"), _dates(n("tests", "start"), n("tests", "end"))))
@@ -218,18 +277,23 @@ def tests(desk: Desk) -> Section | None:
     words = [
         "Markets were paired with ones like them; chance alone decided which of each pair goes first."
         " Nobody's judgement can tilt the result.",
-        f"What is compared: {label(n('tests', 'measure') or 'new customers', 60)}, in markets that go first against those that wait.",
+        f"What is compared: {label(n('tests', 'measure') or 'new customers', 60)},"
+        " in markets that go first against those that wait.",
     ]
     if power is not None and lift is not None:
-        words.append(f"If the true lift is {compact(lift * 100, 2)}%, the test shows it {percent(power)} of the time."
-                     " A smaller effect may go unseen: that is no proof that there is none.")  # fmt: skip
+        words.append(
+            f"If the true lift is {compact(lift * 100, 2)}%, the test shows it {percent(power)} of the time."
+            " A smaller effect may go unseen: that is no proof that there is none."
+        )
     blocks.append(points(words, "Why the result can be trusted"))
     if desk.shapes is not None and len(desk.shapes):
         arm = desk.frame["arm"].map({"treat": 1.0, "control": -1.0})
         svg = maps.categories(
             desk.shapes, desk.frame["arm"], {"treat": (ACCENT, "goes first"), "control": (WARM, "waits")}, height_mm=78
         )
-        alt = f"{count((arm > 0).sum())} markets go first, {count((arm < 0).sum())} wait, the others are not in the test."
+        alt = (
+            f"{count((arm > 0).sum())} markets go first, {count((arm < 0).sum())} wait, the others are not in the test."
+        )
         blocks.append(desk.figure("arms", "Which markets go first", alt, svg))
     return Section("Proof", title, tuple(blocks))
 

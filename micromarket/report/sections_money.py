@@ -23,9 +23,19 @@ def _callouts(values: pd.Series, diverging: bool) -> list[str]:
 
 
 def map_or_bars(
-    desk: Desk, name: str, values: pd.Series, title: str, unit: str, show, *, diverging: bool = True,
-    height_mm: float = 96, note: str = "", low: pd.Series | None = None, high: pd.Series | None = None,
-) -> Block:  # fmt: skip
+    desk: Desk,
+    name: str,
+    values: pd.Series,
+    title: str,
+    unit: str,
+    show,
+    *,
+    diverging: bool = True,
+    height_mm: float = 96,
+    note: str = "",
+    low: pd.Series | None = None,
+    high: pd.Series | None = None,
+) -> Block:
     """A map of ``values`` where the company has borders, otherwise the ranked markets."""
     names = desk.frame["name"]
     ordered = values.dropna().sort_index().sort_values(ascending=False, kind="stable")
@@ -35,11 +45,20 @@ def map_or_bars(
         worst = listed([f"{label(names[m], 40)} ({show(values[m])})" for m in ordered.index[::-1][:3]])
         alt += f" Lowest: {worst}."
     if desk.shapes is not None and len(desk.shapes):
-        svg = maps.choropleth(desk.shapes, values, names, unit=unit, money=show, diverging=diverging,
-                              callouts=_callouts(values, diverging), height_mm=height_mm)  # fmt: skip
+        svg = maps.choropleth(
+            desk.shapes,
+            values,
+            names,
+            unit=unit,
+            money=show,
+            diverging=diverging,
+            callouts=_callouts(values, diverging),
+            height_mm=height_mm,
+        )
     else:
-        svg = maps.ranked_bars(values, names, unit=unit, money=show, diverging=diverging, low=low, high=high,
-                               height_mm=height_mm)  # fmt: skip
+        svg = maps.ranked_bars(
+            values, names, unit=unit, money=show, diverging=diverging, low=low, high=high, height_mm=height_mm
+        )
     return desk.figure(name, title, alt, svg, note)
 
 
@@ -47,21 +66,52 @@ def cover(desk: Desk) -> list[Block]:
     """The picture under the headline: money moved, else opportunity, else customers."""
     frame = desk.frame
     if "change" in frame and float(frame["change"].abs().sum()) > 0:
-        return [map_or_bars(desk, "cover", frame["change"], "", "Change of money by market over the plan period", desk.signed,
-                            height_mm=COVER_MM)]
+        return [
+            map_or_bars(
+                desk,
+                "cover",
+                frame["change"],
+                "",
+                "Change of money by market over the plan period",
+                desk.signed,
+                height_mm=COVER_MM,
+            )
+        ]
     if "opportunity" in frame and desk.number("potential", "signal", "verdict") != "none":
-        return [map_or_bars(desk, "cover", frame["opportunity"], "", "Opportunity by market: margin still to be won",
-                            desk.money, diverging=False, height_mm=COVER_MM)]  # fmt: skip
+        return [
+            map_or_bars(
+                desk,
+                "cover",
+                frame["opportunity"],
+                "",
+                "Opportunity by market: margin still to be won",
+                desk.money,
+                diverging=False,
+                height_mm=COVER_MM,
+            )
+        ]
     segments = desk.plan.segments
     if desk.number("value", "signal", "verdict") == "none" and segments is not None and len(segments) > 1:
         by = segments.set_index("segment").sort_values("clv", ascending=False)
         shown = pd.DataFrame({"value": by["clv"], "low": np.nan, "high": np.nan}).head(12)
         svg = figures.dots_on_bars(shown, "Lifetime value of a customer, by segment", desk.money)
-        alt = f"Lifetime value by segment: {listed([f'{label(s)} {desk.money(v)}' for s, v in shown['value'].items()])}."
+        alt = (
+            f"Lifetime value by segment: {listed([f'{label(s)} {desk.money(v)}' for s, v in shown['value'].items()])}."
+        )
         return [desk.figure("cover", "Value differs between segments, not between markets", alt, svg)]
     if "customers" in frame and frame["customers"].notna().any():
-        return [map_or_bars(desk, "cover", frame["customers"], "", "Active customers by market", count, diverging=False,
-                            height_mm=COVER_MM)]
+        return [
+            map_or_bars(
+                desk,
+                "cover",
+                frame["customers"],
+                "",
+                "Active customers by market",
+                count,
+                diverging=False,
+                height_mm=COVER_MM,
+            )
+        ]
     return []
 
 
@@ -82,17 +132,28 @@ def where_money_is(desk: Desk) -> Section | None:
             f" {percent(high['spend_share'])} and holds {percent(high['opportunity_share'])}"
         )
         blocks.append(
-            desk.figure("tenths", finding, f"Bars of the share of spend and of opportunity by {step}. {finding}.",
-                        figures.tenths(by),
-                        "Opportunity: customers still to be won times what a new customer is worth.")  # fmt: skip
+            desk.figure(
+                "tenths",
+                finding,
+                f"Bars of the share of spend and of opportunity by {step}. {finding}.",
+                figures.tenths(by),
+                "Opportunity: customers still to be won times what a new customer is worth.",
+            )
         )
     if astray is not None and desk.number("potential", "signal", "verdict") != "none":
         finding = f"{desk.money(amount)} would sit elsewhere if spend followed the opportunity"
         shown = -astray  # as everywhere: teal gets more, orange gets less
         blocks.append(
-            map_or_bars(desk, "astray", shown, finding, "Money missing (+) or too much (−) against the opportunity",
-                        desk.signed, height_mm=92,
-                        note="A yardstick, not the plan: the plan also asks how well spend works and what limits hold.")  # fmt: skip
+            map_or_bars(
+                desk,
+                "astray",
+                shown,
+                finding,
+                "Money missing (+) or too much (−) against the opportunity",
+                desk.signed,
+                height_mm=92,
+                note="A yardstick, not the plan: the plan also asks how well spend works and what limits hold.",
+            )
         )
     elif "opportunity" in frame and float(frame["opportunity"].sum()) > 0:
         share = finite(desk.number("potential", "opportunity_share_top_fifth"))
@@ -114,27 +175,48 @@ def moves(desk: Desk) -> Section | None:
     moved, total = finite(desk.number("allocation", "moved")), finite(desk.number("allocation", "total"))
     if up.empty and down.empty:
         return Section(
-            "Where the money moves", "No money moves",
-            (lead("Within the limits set, no move would bring more than it costs, given how uncertain its effect is."),),
-        )  # fmt: skip
+            "Where the money moves",
+            "No money moves",
+            (
+                lead(
+                    "Within the limits set, no move would bring more than it costs, given how uncertain its effect is."
+                ),
+            ),
+        )
     blocks: list[Block] = []
     n_up, n_down = desk.number("allocation", "markets_up"), desk.number("allocation", "markets_down")
     title = f"{desk.money(moved)} changes place" if moved is not None else "Where the money moves"
     if moved and total:
         blocks.append(
-            lead(f"That is {percent(moved / total)} of {desk.money(total)}. {plural(n_up, 'market')} get more,"
-                 f" {plural(n_down, 'market')} get less.")  # fmt: skip
+            lead(
+                f"That is {percent(moved / total)} of {desk.money(total)}. {plural(n_up, 'market')} get more,"
+                f" {plural(n_down, 'market')} get less."
+            )
         )
-    columns = [Column("Market", width="2.6fr"), Column("Channel", width="1.5fr"), Column("Now", True), Column("Plan", True),
-               Column("Change", True, signed=True), Column("Why", width="4fr")]  # fmt: skip
+    columns = [
+        Column("Market", width="2.6fr"),
+        Column("Channel", width="1.5fr"),
+        Column("Now", True),
+        Column("Plan", True),
+        Column("Change", True, signed=True),
+        Column("Why", width="4fr"),
+    ]
     for part, name in ((up, "rises"), (down, "cuts")):
         if part.empty:
             continue
         rows = [
-            (label(r.name, 60), channel_name(r.channel), desk.money(r.current), desk.money(r.recommended),
-             desk.signed(r.change), r.reason or "")
-            for r in part[["name", "channel", "current", "recommended", "change", "reason"]].itertuples(index=False, name="Row")
-        ]  # fmt: skip
+            (
+                label(r.name, 60),
+                channel_name(r.channel),
+                desk.money(r.current),
+                desk.money(r.recommended),
+                desk.signed(r.change),
+                r.reason or "",
+            )
+            for r in part[["name", "channel", "current", "recommended", "change", "reason"]].itertuples(
+                index=False, name="Row"
+            )
+        ]
         which = "The biggest " + name if len(part) > 1 else f"The biggest {name[:-1]}"
         sum_text = f"{which}: {desk.signed(part['change'].sum())} in {plural(len(part), 'move')}"
         blocks.append(table(sum_text, columns, rows))
@@ -162,7 +244,12 @@ def shifts(desk: Desk) -> Section | None:
         title = f"The moves should bring {desk.signed(expected)} of margin"
         if low is not None and high is not None:
             title += f" (90%: {desk.money_range(low, high)})"
-    best = desk.frame[desk.frame["gain"].abs() > 0].sort_index().sort_values("gain", ascending=False, kind="stable").head(8)
+    best = (
+        desk.frame[desk.frame["gain"].abs() > 0]
+        .sort_index()
+        .sort_values("gain", ascending=False, kind="stable")
+        .head(8)
+    )
     if len(best) and float(best["gain"].iloc[0]) > 0:
         rows = pd.DataFrame({"value": best["gain"], "low": best["gain_low"], "high": best["gain_high"]})
         rows.index = pd.Index(best["name"])
@@ -176,8 +263,9 @@ def shifts(desk: Desk) -> Section | None:
 
 
 def _from_to(desk: Desk, by: pd.DataFrame, what: str, rows: int, abreast: int) -> Block:
+    by = by.set_axis(by.index.astype(str))
     change = by["recommended"] - by["current"]
-    most, least = change.idxmax(), change.idxmin()
+    most, least = str(change.idxmax()), str(change.idxmin())
     finding = f"By {what}: "
     if float(change.abs().max()) <= 1e-6 * float(by["current"].sum()):
         finding += "nothing changes"
@@ -186,10 +274,14 @@ def _from_to(desk: Desk, by: pd.DataFrame, what: str, rows: int, abreast: int) -
     elif change[most] <= 0:
         finding += f"{label(least, 30)} gives most ({desk.signed(change[least])})"
     else:
-        finding += (f"{label(most, 30)} gains most ({desk.signed(change[most])}),"
-                    f" {label(least, 30)} gives most ({desk.signed(change[least])})")  # fmt: skip
-    told = [f"{label(n, 30)} {desk.money(r.current)} to {desk.money(r.recommended)}"
-            for n, r in zip(by.index, by.itertuples(), strict=True)]  # fmt: skip
+        finding += (
+            f"{label(most, 30)} gains most ({desk.signed(change[most])}),"
+            f" {label(least, 30)} gives most ({desk.signed(change[least])})"
+        )
+    told = [
+        f"{label(n, 30)} {desk.money(r.current)} to {desk.money(r.recommended)}"
+        for n, r in zip(by.index, by.itertuples(), strict=True)
+    ]
     svg = figures.from_to(by, desk.money, 15 + 5.6 * rows, None if abreast == 1 else 84)
     return desk.figure(f"by_{what}", finding, f"{finding}. {listed(told)}.", svg)
 
@@ -199,7 +291,11 @@ def _frontier(desk: Desk) -> list[Block]:
     if not raw or total is None:
         return []
     frame = pd.DataFrame(list(raw))
-    frame = frame[[c for c in ("total", "value", "low", "high") if c in frame]].astype(float).dropna(subset=["total", "value"])
+    frame = (
+        frame[[c for c in ("total", "value", "low", "high") if c in frame]]
+        .astype(float)
+        .dropna(subset=["total", "value"])
+    )
     if len(frame) < 3:
         return []
     for bound in ("low", "high"):
@@ -227,15 +323,19 @@ def response(desk: Desk) -> list[Block]:
         if bound not in frame:
             frame[bound] = np.nan
     frame = frame.sort_values(["elasticity", "channel"], ascending=[False, True], kind="stable").head(12)
-    shown = pd.DataFrame({"value": frame["elasticity"], "low": frame["elasticity_low"], "high": frame["elasticity_high"]})
+    shown = pd.DataFrame(
+        {"value": frame["elasticity"], "low": frame["elasticity_low"], "high": frame["elasticity_high"]}
+    )
     shown = shown.astype(float)
     shown.index = pd.Index([channel_name(c) for c in frame["channel"]])
     best = shown.index[0]
     assumed = desk.number("response", "source") == "assumed"
     more = percent(shown["value"].iloc[0] * 0.1, 1)
-    title = f"{'Assumed' if assumed else 'Strongest'}: {label(best, 30)}, where 10% more money brings {more} more new customers"
-    svg = figures.dots_on_bars(shown, "Elasticity: % more new customers for 1% more spend (dot; bar: 90%)",
-                               lambda v: f"{v:.2f}")  # fmt: skip
+    kind = "Assumed" if assumed else "Strongest"
+    title = f"{kind}: {label(best, 30)}, where 10% more money brings {more} more new customers"
+    svg = figures.dots_on_bars(
+        shown, "Elasticity: % more new customers for 1% more spend (dot; bar: 90%)", lambda v: f"{v:.2f}"
+    )
     alt = listed([f"{label(n, 30)} {v:.2f}" for n, v in shown["value"].items()])
     return [desk.figure("elasticity", title, f"{title}. Elasticities: {alt}.", svg)]
 

@@ -9,9 +9,16 @@ from micromarket.report.style import label
 
 MOST_ROWS = 200
 STAGE_WORDS = {
-    "data": "data", "value": "customer value", "potential": "potential", "response": "response to spend",
-    "allocation": "budget", "targets": "targets", "funnel": "funnel", "tests": "tests", "plan": "plan",
-}  # fmt: skip
+    "data": "data",
+    "value": "customer value",
+    "potential": "potential",
+    "response": "response to spend",
+    "allocation": "budget",
+    "targets": "targets",
+    "funnel": "funnel",
+    "tests": "tests",
+    "plan": "plan",
+}
 _VERDICTS = {"clear": "clear", "weak": "weak", "none": "none"}
 
 
@@ -24,19 +31,39 @@ def assumptions(desk: Desk) -> Section:
     if expected and low is not None and high is not None:
         p = finite(gain.get("p_positive"))
         chance = f" The odds that it beats today's allocation are {percent(p)}." if p is not None else ""
-        blocks.append(lead(f"The gain of {desk.money(expected)} is the middle of a range: in nine cases of ten it lies"
-                           f" between {desk.money(low)} and {desk.money(high)}.{chance}"))  # fmt: skip
+        blocks.append(
+            lead(
+                f"The gain of {desk.money(expected)} is the middle of a range: in nine cases of ten it lies"
+                f" between {desk.money(low)} and {desk.money(high)}.{chance}"
+            )
+        )
     signals = []
     for stage, name in (("value", "Customer value by market"), ("potential", "Potential by market")):
         signal = desk.number(stage, "signal") or {}
         if signal.get("verdict"):
-            signals.append((name, f"{_VERDICTS.get(signal['verdict'], signal['verdict'])}".capitalize(), label(signal.get("text") or "")))
+            signals.append(
+                (
+                    name,
+                    f"{_VERDICTS.get(signal['verdict'], signal['verdict'])}".capitalize(),
+                    label(signal.get("text") or ""),
+                )
+            )
     skill = finite(desk.number("potential", "rank_skill"))
     if signals:
         rows = [[n, v, t] for n, v, t in signals]
         if skill is not None:
-            rows.append(["Order of markets by potential", f"{skill:.2f}", "rank agreement on markets the model had not seen (1: perfect, 0: chance)"])
-        columns = [Column("Question", width="3fr"), Column("Signal", width="1.2fr"), Column("What the data say", width="6fr")]
+            rows.append(
+                [
+                    "Order of markets by potential",
+                    f"{skill:.2f}",
+                    "rank agreement on markets the model had not seen (1: perfect, 0: chance)",
+                ]
+            )
+        columns = [
+            Column("Question", width="3fr"),
+            Column("Signal", width="1.2fr"),
+            Column("What the data say", width="6fr"),
+        ]
         blocks.append(table("Do markets really differ?", columns, rows))
     if plan.warnings:
         blocks.append(points([(w, STAGE_WORDS[s]) for s, w in plan.warnings], "What could be wrong"))
@@ -49,9 +76,11 @@ def assumptions(desk: Desk) -> Section:
     if plan.checks:
         words = f"{plural(len(passed), 'check')} of {len(plan.checks)} passed"
         blocks.append(
-            points([f"{c.name}: {c.detail} ({STAGE_WORDS[s]})" for s, c in failed] or
-                   ["Rows add up to every total in this plan, and every stage passed its own tests; the list is in plan.json."],
-                   words)  # fmt: skip
+            points(
+                [f"{c.name}: {c.detail} ({STAGE_WORDS[s]})" for s, c in failed]
+                or ["Rows add up to every total, and every stage passed its own tests; the list is in plan.json."],
+                words,
+            )
         )
     return Section("How sure we are", title, tuple(blocks))
 
@@ -59,9 +88,17 @@ def assumptions(desk: Desk) -> Section:
 def missing(desk: Desk) -> Section | None:
     if not desk.plan.missing:
         return None
-    columns = [Column("Not yet known", width="3fr"), Column("Why", width="4fr"), Column("Data that would allow it", width="4fr")]
-    rows = [[NEEDS[s][0].capitalize(), label(reason), NEEDS[s][1].capitalize()] for s, reason in desk.plan.missing.items()]
-    return Section("Not yet", "What this plan can't say yet, and what data would allow it", (table("", columns, rows),), False)
+    columns = [
+        Column("Not yet known", width="3fr"),
+        Column("Why", width="4fr"),
+        Column("Data that would allow it", width="4fr"),
+    ]
+    rows = [
+        [NEEDS[s][0].capitalize(), label(reason), NEEDS[s][1].capitalize()] for s, reason in desk.plan.missing.items()
+    ]
+    return Section(
+        "Not yet", "What this plan can't say yet, and what data would allow it", (table("", columns, rows),), False
+    )
 
 
 def today(desk: Desk) -> Section | None:
@@ -80,10 +117,16 @@ def today(desk: Desk) -> Section | None:
     segments = desk.plan.segments
     if segments is not None and len(segments) > 1:
         by = segments.sort_values(["clv", "segment"], ascending=[False, True]).head(15)
-        columns = [Column("Segment", width="3fr"), Column("Customers", True), Column("Value of a customer", True),
-                   Column("Value of a new one", True)]  # fmt: skip
-        rows = [[label(r.segment, 60), count(r.customers), desk.money(r.clv), desk.money(r.new_customer_clv)]
-                for r in by.itertuples()]  # fmt: skip
+        columns = [
+            Column("Segment", width="3fr"),
+            Column("Customers", True),
+            Column("Value of a customer", True),
+            Column("Value of a new one", True),
+        ]
+        rows = [
+            [label(r.segment, 60), count(r.customers), desk.money(r.clv), desk.money(r.new_customer_clv)]
+            for r in by.itertuples()
+        ]
         finding = "What a customer is worth, by segment"
         note = "Discounted margin over the horizon."
         if desk.number("value", "observed"):
@@ -93,7 +136,12 @@ def today(desk: Desk) -> Section | None:
     errors = [(m.get("segment"), m.get("model"), finite(m.get("holdout_error"))) for m in models]
     told = [f"{label(s or 'all')}: {percent(e)} ({label(m)})" for s, m, e in errors if e is not None][:6]
     if told:
-        blocks.append(points([f"Error on a later period that the model had not seen: {listed(told)}."], "How good the forecast of value is"))
+        blocks.append(
+            points(
+                [f"Error on a later period that the model had not seen: {listed(told)}."],
+                "How good the forecast of value is",
+            )
+        )
     if not blocks:
         return None
     worth = finite(n("value", "customer_equity"))
@@ -116,22 +164,27 @@ def appendix(desk: Desk) -> Section:
         cells.append(region.map(lambda v: label(v, 40) if v is not None else ""))
     ranked = desk.number("value", "signal", "verdict") != "none"
     for column, name, show, signed in (
-        ("customers", "Customers", count, False), ("penetration", "Penetr.", lambda v: percent(v, 1), False),
-        ("clv", "Value each", desk.money, False), ("headroom", "To win", count, False),
-        ("opportunity", "Opportunity", desk.money, False), ("recommended", "Money", desk.money, False),
-        ("change", "Change", desk.signed, True), ("target_revenue", "Target", desk.money, False),
-    ):  # fmt: skip
+        ("customers", "Customers", count, False),
+        ("penetration", "Penetr.", lambda v: percent(v, 1), False),
+        ("clv", "Value each", desk.money, False),
+        ("headroom", "To win", count, False),
+        ("opportunity", "Opportunity", desk.money, False),
+        ("recommended", "Money", desk.money, False),
+        ("change", "Change", desk.signed, True),
+        ("target_revenue", "Target", desk.money, False),
+    ):
         if column in frame and frame[column].notna().any() and (column != "clv" or ranked):
             columns.append(Column(name, True, signed=signed))
             cells.append(frame[column].map(show))
-    if "play" in frame and frame["play"].notna().any():
-        columns.append(Column("Play", width="1.4fr"))
-        cells.append(frame["play"].map(lambda v: label(v, 20) if isinstance(v, str) else ""))
+    if "quadrant" in frame and frame["quadrant"].notna().any():
+        columns.append(Column("Quadrant"))
+        cells.append(frame["quadrant"].map(lambda v: label(v.split(":")[0], 14) if isinstance(v, str) else ""))
     rows = list(zip(*(c.head(MOST_ROWS) for c in cells), strict=True))
     by = {"opportunity": "opportunity", "customers": "customers", "current": "spend", None: "id"}[order]
-    shown = plural(len(frame), "market") if len(frame) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(frame):,} markets"
+    shown = (
+        plural(len(frame), "market") if len(frame) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(frame):,} markets"
+    )
     note = "All figures of all markets: plan.xlsx and tables/scores.parquet." if len(frame) > MOST_ROWS else ""
     if desk.plan.suppressed:
         note += f" A dash under customers: fewer than {desk.plan.min_cell}."
     return Section("Appendix", f"{shown}, by {by}", (table("", columns, rows, note=note.strip()),))
-

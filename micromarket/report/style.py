@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import unicodedata
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from fontTools.ttLib import TTFont
@@ -34,7 +36,7 @@ SEQUENTIAL = LinearSegmentedColormap.from_list("room", ["#F3F6F6", ACCENT_SOFT, 
 MM = 1 / 25.4
 TEXT_WIDTH = 174 * MM  # inches: A4 less margins of 18 mm, as in plan.typ
 
-_RC = {
+_RC: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: the PDF sets it in the same font
     "svg.hashsalt": "micromarket",
     "text.parse_math": False,  # names may hold dollar signs
@@ -104,7 +106,10 @@ def canvas(height_mm: float, width_mm: float | None = None) -> Iterator[Figure]:
 def to_svg(figure: Figure) -> bytes:
     """The figure at its exact size; equal figures give equal bytes."""
     out = io.BytesIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # other scripts: the PDF shows boxes instead (see pdf.NO_GLYPH), only their width is a guess here
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return out.getvalue()
 
 
@@ -116,6 +121,25 @@ def covered() -> frozenset[int]:
         with TTFont(path, lazy=True) as font:
             sets.append(frozenset(font.getBestCmap()))
     return frozenset.intersection(*sets)
+
+
+@cache
+def _advances() -> tuple[dict[int, int], float]:
+    with TTFont(FONTS / "Inter-SemiBold.otf", lazy=True) as font:
+        widths = {code: font["hmtx"][glyph][0] for code, glyph in font.getBestCmap().items()}
+        return widths, float(font["head"].unitsPerEm)
+
+
+def fit(text: str, points: float, size: float) -> str:
+    """``text`` cut so that it is at most ``points`` wide at ``size`` (semibold)."""
+    widths, em = _advances()
+    limit = points / size * em
+    total, cut = 0.0, len(text)
+    for i, c in enumerate(text):
+        if total <= limit - 0.9 * em:
+            cut = i
+        total += widths.get(ord(c), em)
+    return text if total <= limit else text[:cut].rstrip() + "…"
 
 
 def label(text: object, width: int | None = None) -> str:
@@ -131,7 +155,7 @@ def label(text: object, width: int | None = None) -> str:
     return line
 
 
-def breakable(text: str, run: int = 18) -> str:
+def breakable(text: str, run: int = 12) -> str:
     """``text`` with invisible places to break inside very long words, so that no cell overflows."""
     return " ".join(
         word if len(word) <= run else "\u200b".join(word[i : i + run] for i in range(0, len(word), run))

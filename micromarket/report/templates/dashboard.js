@@ -1,0 +1,263 @@
+"use strict";
+(() => {
+  const D = JSON.parse(document.getElementById("data").textContent);
+  const $ = id => document.getElementById(id);
+  const SVG = "http://www.w3.org/2000/svg";
+  const col = {};
+  D.columns.forEach((name, i) => { col[name] = i; });
+  const get = (row, name) => col[name] === undefined ? null : row[col[name]];
+  const word = (name, code) => code === null || code < 0 ? "" : D.words[name][code];
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let patch = null, text = "", order = D.orders[0][0], chosen = null, limit = 60;
+
+  function el(tag, content, cls) {
+    const node = document.createElement(tag);
+    if (content !== undefined && content !== null) node.textContent = content;
+    if (cls) node.className = cls;
+    return node;
+  }
+  function compact(value) {
+    const size = Math.abs(value);
+    for (const [scale, suffix] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]])
+      if (size >= scale * 0.9995) return trim(size / scale) + suffix;
+    return trim(size);
+  }
+  function trim(size) {
+    if (size === 0) return "0";
+    const text = Number(size.toPrecision(3)).toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+    return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
+  }
+  function money(value, signed) {
+    if (value === null) return "–";
+    const text = D.currency + compact(value);
+    return (value < 0 ? "−" : signed && value > 0 ? "+" : "") + text;
+  }
+  const count = value => value === null ? "–" : Math.round(value).toLocaleString("en");
+  const percent = value => value === null ? "–" : (100 * value).toFixed(value < 0.1 ? 1 : 0) + "%";
+  const FORMAT = {money, signed: v => money(v, true), count, percent};
+
+  function inPatch(row) {
+    return patch === null || get(row, patch[0]) === patch[1];
+  }
+  function rows() {
+    const wanted = text.trim().toLocaleLowerCase();
+    const found = D.markets.map((row, i) => i).filter(i => {
+      const row = D.markets[i];
+      if (!inPatch(row)) return false;
+      return !wanted || get(row, "name").toLocaleLowerCase().includes(wanted) || get(row, "id").toLocaleLowerCase().includes(wanted);
+    });
+    const [name, ascending] = D.orders.find(o => o[0] === order);
+    const at = name.replace(/[+-]$/, "");
+    if (at === "name") return found.sort((a, b) => get(D.markets[a], "name").localeCompare(get(D.markets[b], "name")));
+    const value = i => { const v = get(D.markets[i], at); return v === null ? (ascending ? Infinity : -Infinity) : v; };
+    return found.sort((a, b) => (ascending ? value(a) - value(b) : value(b) - value(a)) || a - b);
+  }
+  function sum(list, name) {
+    return list.reduce((total, i) => total + (get(D.markets[i], name) || 0), 0);
+  }
+
+  function cards(list) {
+    const box = $("cards");
+    box.replaceChildren();
+    for (const [name, heading, format, note] of D.cards) {
+      const div = el("div");
+      div.append(el("dt", heading));
+      const dd = el("dd");
+      if (name === "markets") dd.textContent = count(list.length);
+      else if (name === "moves") {
+        const up = list.reduce((t, i) => t + Math.max(get(D.markets[i], "change") || 0, 0), 0);
+        const down = list.reduce((t, i) => t + Math.min(get(D.markets[i], "change") || 0, 0), 0);
+        dd.append(el("span", money(up, true), "up whole"), document.createTextNode(" "), el("span", money(down, true), "down whole"));
+      } else dd.textContent = FORMAT[format](sum(list, name));
+      if (note) dd.append(el("small", note));
+      div.append(dd);
+      box.append(div);
+    }
+  }
+
+  function bar(label, value, most, shown) {
+    const row = el("div", null, "row");
+    const svg = document.createElementNS(SVG, "svg");
+    svg.setAttribute("viewBox", "0 0 100 10");
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.setAttribute("aria-hidden", "true");
+    const rect = document.createElementNS(SVG, "rect");
+    rect.setAttribute("width", Math.max(0, 100 * value / (most || 1)));
+    rect.setAttribute("height", 10);
+    svg.append(rect);
+    row.append(el("span", label), svg, el("span", shown));
+    return row;
+  }
+  function periods() {
+    if (!D.periods) return;
+    const key = patch === null ? "all" : patch[0] + patch[1];
+    const totals = D.period_totals[key];
+    const most = Math.max(...totals.map(t => t[0]));
+    $("periods").replaceChildren(...D.periods.map((name, i) =>
+      bar(name, totals[i][0], most, money(totals[i][0]) + " · " + count(totals[i][1]) + " new")));
+  }
+
+  function list(found) {
+    $("count").textContent = found.length === 1 ? "1 market" : count(found.length) + " markets";
+    $("markets").replaceChildren(...found.slice(0, limit).map(i => {
+      const row = D.markets[i], item = el("li"), button = el("button");
+      button.type = "button";
+      button.append(el("b", get(row, "name")));
+      const [name, format, note] = D.figure;
+      const value = get(row, name);
+      button.append(el("span", FORMAT[format](value), format === "signed" && value !== null ? (value < 0 ? "down" : "up") : ""));
+      const play = word("play", get(row, "play"));
+      button.append(el("em", play || word("region", get(row, "region"))), el("small", note));
+      button.addEventListener("click", () => choose(i, true));
+      item.append(button);
+      return item;
+    }));
+    $("more").hidden = found.length <= limit;
+  }
+
+  function choose(i, jump) {
+    chosen = i;
+    const box = $("detail"), row = D.markets[i];
+    box.replaceChildren();
+    box.hidden = false;
+    const close = el("button", "×", "close");
+    close.type = "button";
+    close.setAttribute("aria-label", "Close");
+    close.addEventListener("click", () => { chosen = null; box.hidden = true; paint(); });
+    const title = el("h2", get(row, "name"));
+    title.tabIndex = -1;
+    box.append(close, title);
+    const place = [word("region", get(row, "region")), word("territory", get(row, "territory")), get(row, "id")].filter(Boolean);
+    box.append(el("p", place.join(" · "), "note"));
+    const play = word("play", get(row, "play"));
+    if (play) {
+      const p = el("p");
+      p.append(el("span", play, "play"));
+      const about = D.plays[play];
+      if (about) p.append(document.createTextNode(". " + about));
+      box.append(p);
+    }
+    const dl = el("dl", null, "facts");
+    for (const [name, heading, format] of D.detail) {
+      const value = get(row, name);
+      if (value === null) continue;
+      const div = el("div");
+      div.append(el("dt", heading), el("dd", FORMAT[format](value)));
+      dl.append(div);
+    }
+    const moves = get(row, "moves");
+    if (moves && moves.length) {
+      box.append(el("h3", "Money, by channel"));
+      const ul = el("ul");
+      for (const [channel, now, then, reason] of moves) {
+        const li = el("li", D.words.channel[channel] + ": " + money(now) + " → " + money(then) + " ");
+        li.append(el("b", money(then - now, true), (then < now ? "down" : "up") + " whole"));
+        const why = word("reason", reason);
+        if (why) li.append(el("div", why, "note"));
+        ul.append(li);
+      }
+      box.append(ul);
+    }
+    const monthly = get(row, "monthly");
+    if (monthly) {
+      box.append(el("h3", "New customers to win"));
+      const most = Math.max(...monthly);
+      monthly.forEach((value, k) => box.append(bar(D.periods[k], value, most, count(value))));
+    }
+    box.append(el("h3", "In figures"), dl);
+    paint();
+    if (jump) { box.scrollIntoView({block: "nearest"}); title.focus({preventScroll: true}); }
+  }
+
+  const shapes = new Map();
+  function colour(t) {
+    const stops = dark.matches ? D.ramp.dark : D.ramp.light;
+    const x = Math.min(Math.max(t, 0), 1) * (stops.length - 1), k = Math.min(Math.floor(x), stops.length - 2), f = x - k;
+    const mix = c => Math.round(stops[k][c] + f * (stops[k + 1][c] - stops[k][c]));
+    return "rgb(" + mix(0) + "," + mix(1) + "," + mix(2) + ")";
+  }
+  function shade(row) {
+    const value = get(row, D.map.column);
+    if (value === null) return null;
+    return D.map.diverging ? 0.5 + 0.5 * value / D.map.size : value / D.map.size;
+  }
+  function drawMap() {
+    if (!D.map) return;
+    D.map.paths.forEach((d, i) => {
+      if (!d) return;
+      let node;
+      if (typeof d === "string") {
+        node = document.createElementNS(SVG, "path");
+        node.setAttribute("d", d);
+        node.setAttribute("fill-rule", "evenodd");
+      } else {
+        node = document.createElementNS(SVG, "circle");
+        node.setAttribute("cx", d[0]); node.setAttribute("cy", d[1]); node.setAttribute("r", D.map.radius);
+      }
+      node.dataset.i = i;
+      const title = document.createElementNS(SVG, "title");
+      title.textContent = get(D.markets[i], "name");
+      node.append(title);
+      shapes.set(i, node);
+      $("map").append(node);
+    });
+    $("map").addEventListener("click", event => {
+      const node = event.target.closest("[data-i]");
+      if (node) choose(Number(node.dataset.i), true);
+    });
+  }
+  function paint() {
+    if (!D.map) return;
+    for (const [i, node] of shapes) {
+      const row = D.markets[i], t = shade(row);
+      node.setAttribute("fill", t === null ? "var(--land)" : colour(t));
+      node.setAttribute("class", (inPatch(row) ? "" : "off") + (i === chosen ? " on" : ""));
+    }
+    if (chosen !== null && shapes.has(chosen)) $("map").append(shapes.get(chosen));
+    const steps = [0, 0.25, 0.5, 0.75, 1].map(colour);
+    $("ramp").style.background = "linear-gradient(90deg," + steps.join(",") + ")";
+  }
+
+  function show() {
+    limit = 60;
+    const mine = D.markets.map((row, i) => i).filter(i => inPatch(D.markets[i]));
+    $("h-patch").textContent = patch === null ? "All markets" : word(patch[0], patch[1]);
+    cards(mine);
+    periods();
+    list(rows());
+    paint();
+  }
+
+  const picker = $("patch");
+  if (picker) {
+    const all = el("option", "All markets");
+    all.value = "";
+    picker.append(all);
+    for (const [name, heading] of D.groups) {
+      const group = document.createElement("optgroup");
+      group.label = heading;
+      D.words[name].forEach((w, k) => { const o = el("option", w); o.value = name + ":" + k; group.append(o); });
+      picker.append(group);
+    }
+    picker.addEventListener("change", () => {
+      const [name, code] = picker.value.split(":");
+      patch = picker.value ? [name, Number(code)] : null;
+      show();
+    });
+  }
+  for (const [name, , heading] of D.orders) { const o = el("option", heading); o.value = name; $("sort").append(o); }
+  $("sort").addEventListener("change", event => { order = event.target.value; list(rows()); });
+  $("find").addEventListener("input", event => { text = event.target.value; limit = 60; list(rows()); });
+  $("more").addEventListener("click", () => { limit += 200; list(rows()); });
+  dark.addEventListener("change", paint);
+  function linked() {  // dashboard.html#id opens that market: a link that can be sent
+    let id = location.hash.slice(1);
+    try { id = decodeURIComponent(id); } catch { return; }
+    const i = id ? D.markets.findIndex(row => get(row, "id") === id) : -1;
+    if (i >= 0) choose(i, true);
+  }
+  addEventListener("hashchange", linked);
+  drawMap();
+  show();
+  linked();
+})();

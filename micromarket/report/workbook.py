@@ -1,0 +1,234 @@
+"""``plan.xlsx``: every published table, filterable, with definitions; nothing in it is ever a formula from data."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xlsxwriter
+from xlsxwriter.utility import xl_range_abs
+from xlsxwriter.workbook import Workbook
+from xlsxwriter.worksheet import Worksheet
+
+from micromarket.formats import day, finite, span
+from micromarket.plan import Plan
+from micromarket.report.style import ACCENT, ACCENT_DARK, ACCENT_PALE, GREY, label
+
+MOST_ROWS = 1_048_575  # a sheet's, less the header
+SHEETS = {
+    "scores": "Markets",
+    "response": "Response",
+    "budget": "Budget",
+    "targets": "Targets",
+    "funnel": "Funnel",
+    "tests": "Tests",
+}
+
+# column -> (heading, kind, definition); kinds: text, money, count, percent, ratio, date
+COLUMNS: dict[str, tuple[str, str, str]] = {
+    "market_id": ("Market id", "text", "The company's own id of the micromarket"),
+    "name": ("Market", "text", "Name of the micromarket"),
+    "region": ("Region", "text", "Region it belongs to"),
+    "territory": ("Territory", "text", "Sales territory it belongs to"),
+    "segment": ("Segment", "text", "Customer segment"),
+    "channel": ("Channel", "text", "Marketing channel"),
+    "period": ("Period", "date", "First day of the week, month or quarter"),
+    "customers": ("Customers", "count", "Active customers at the plan's data date; blank for small groups"),
+    "penetration": ("Penetration", "percent", "Customers as a share of those who could buy"),
+    "share": ("Share", "percent", "Customers as a share of those who buy from anyone"),
+    "clv": ("Value per customer", "money", "Expected discounted margin over the horizon of a customer on the books"),
+    "clv_low": ("Value, low", "money", "Lower end of the 90% interval of value per customer"),
+    "clv_high": ("Value, high", "money", "Upper end of the 90% interval of value per customer"),
+    "new_customer_clv": ("Value of a new customer", "money", "The same of a customer acquired tomorrow"),
+    "customer_equity": ("Customer equity", "money", "Customers times value per customer"),
+    "potential_customers": ("Potential customers", "count", "Customers the market could hold"),
+    "potential_low": ("Potential, low", "count", "Lower end of the 90% interval of potential"),
+    "potential_high": ("Potential, high", "count", "Upper end of the 90% interval of potential"),
+    "headroom": ("Customers to win", "count", "Headroom: customers that could still be won"),
+    "opportunity": ("Opportunity", "money", "Headroom times the value of a new customer"),
+    "opportunity_share": ("Share of opportunity", "percent", "The market's part of the company's opportunity"),
+    "peer_group": ("Peer group", "text", "Similar markets it is compared with"),
+    "quadrant": ("Quadrant", "text", "Potential against share"),
+    "play": ("Play", "text", "What to do in this market"),
+    "current_spend": ("Spend now", "money", "Last year's spend scaled to the plan period"),
+    "effect": ("Effect", "count", "New customers that the current spend of the plan period brings"),
+    "effect_low": ("Effect, low", "count", "Lower end of its 90% interval"),
+    "effect_high": ("Effect, high", "count", "Upper end of its 90% interval"),
+    "marginal_return": ("Marginal return", "ratio", "Value that the next unit of money brings"),
+    "source": ("Source", "text", "Estimated from own data, from an experiment, or assumed"),
+    "current": ("Money now", "money", "Last year's spend scaled to the plan period"),
+    "recommended": ("Money, plan", "money", "Recommended for the plan period"),
+    "change": ("Change", "money", "Recommended less current"),
+    "incremental_customers": ("New customers gained", "count", "Against keeping the current allocation"),
+    "incremental_value": ("Margin gained", "money", "Against keeping the current allocation, over the plan period"),
+    "value_low": ("Margin gained, low", "money", "Lower end of its 90% interval"),
+    "value_high": ("Margin gained, high", "money", "Upper end of its 90% interval"),
+    "reason": ("Why", "text", "Why the money of this market and channel changes"),
+    "new_customers": ("New customers", "count", "Target for the period"),
+    "revenue": ("Revenue", "money", "Target for the period"),
+    "margin": ("Margin", "money", "Target for the period"),
+    "p_attain": ("Odds", "percent", "Probability that the target is reached"),
+    "last_target": ("Last target", "money", "The target of the same span before"),
+    "leads": ("Leads", "count", "Leads to be created in the period"),
+    "mql": ("MQL", "count", "Marketing-qualified leads"),
+    "sal": ("SAL", "count", "Sales-accepted leads"),
+    "sql": ("SQL", "count", "Sales-qualified leads"),
+    "won": ("Won", "count", "Customers won"),
+    "arm": ("Arm", "text", "treat: moves first; control: stays for comparison; none: not in the test"),
+    "pair": ("Pair", "text", "Markets that are compared with each other"),
+    "test": ("Test", "text", "Name of the test"),
+}  # fmt: skip
+_FORMATS = {
+    "money": "#,##0;[Red]-#,##0",
+    "count": "#,##0.0",
+    "percent": "0.0%",
+    "ratio": "0.00",
+    "date": "yyyy-mm-dd",
+    "text": "@",
+}
+
+
+def write_workbook(plan: Plan, path: str | Path) -> Path:
+    """Writes the workbook: a read-me with headline numbers and definitions, then one sheet a published table.
+
+    Equal plans give equal bytes (dated ``as_of``). Texts from data are stored as texts, never as formulas or links.
+    """
+    path = Path(path)
+    options = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False,
+               "nan_inf_to_errors": False}  # fmt: skip
+    book = xlsxwriter.Workbook(str(path), options)
+    created = dt.datetime.combine(plan.as_of, dt.time())
+    book.set_properties(
+        {"title": f"{label(plan.company)}: micromarket plan", "author": label(plan.company), "created": created}
+    )
+    styles = _styles(book)
+    _read_me(plan, book, styles)
+    names = plan.markets.set_index("market_id")[["name", "region", "territory"]]
+    names = names.loc[:, names.notna().any()]
+    for table, title in SHEETS.items():
+        if table in plan.tables:
+            frame = plan.tables[table].join(names, on="market_id")
+            first = ["market_id", *names.columns]
+            frame = frame[[*first, *(c for c in plan.tables[table].columns if c != "market_id")]]
+            _sheet(book, title, frame, styles)
+    book.close()
+    return path
+
+
+def _styles(book: Workbook) -> dict[str, Any]:
+    base = {"font_name": "Arial", "font_size": 10, "valign": "top"}
+    styles = {kind: book.add_format({**base, "num_format": fmt}) for kind, fmt in _FORMATS.items()}
+    styles["head"] = book.add_format(
+        {**base, "bold": True, "font_color": "white", "bg_color": ACCENT, "text_wrap": True}
+    )
+    styles["title"] = book.add_format(
+        {**base, "bold": True, "font_size": 16, "font_color": ACCENT_DARK, "text_wrap": True}
+    )
+    styles["strong"] = book.add_format({**base, "bold": True})
+    styles["wrap"] = book.add_format({**base, "text_wrap": True})
+    styles["grey"] = book.add_format({**base, "font_color": GREY, "text_wrap": True})
+    styles["band"] = book.add_format({**base, "bold": True, "bg_color": ACCENT_PALE, "font_color": ACCENT_DARK})
+    return styles
+
+
+def _text(sheet: Worksheet, row: int, column: int, value: object, style: Any) -> None:
+    text = "".join(c for c in str(value) if c.isprintable() or c == "\n")[:32_000]
+    sheet.write_string(row, column, text, style)
+
+
+def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
+    sheet = book.add_worksheet("Read me")
+    sheet.hide_gridlines(2)
+    sheet.set_column(0, 0, 30)
+    sheet.set_column(1, 1, 22)
+    sheet.set_column(2, 2, 90)
+    sheet.set_row(0, 44)
+    sheet.merge_range(0, 0, 0, 2, "", styles["title"])
+    _text(sheet, 0, 0, plan.headline, styles["title"])
+    period, until = span(plan.start, plan.end), day(plan.as_of)
+    about = f"{plan.company}. Plan for {period}. Data up to {until}. Money in {plan.currency}."
+    _text(sheet, 1, 0, about, styles["text"])
+    _text(sheet, 2, 0, plan.subline, styles["text"])
+    row = 4
+
+    def band(title: str) -> int:
+        for column in range(3):
+            _text(sheet, row, column, title if column == 0 else "", styles["band"])
+        return row + 1
+
+    row = band("Headline numbers")
+    for card in plan.cards:
+        _text(sheet, row, 0, card.label, styles["strong"])
+        _text(sheet, row, 1, card.value, styles["text"])
+        _text(sheet, row, 2, card.note, styles["grey"])
+        row += 1
+    for title, lines in (
+        ("What could be wrong", [(stage, text) for stage, text in plan.warnings]),
+        ("Assumptions", [(a.source, a.text) for _, a in plan.assumptions]),
+        ("What this plan can't say yet", list(plan.missing.items())),
+    ):
+        if lines:
+            row += 1
+            row = band(title)
+            for source, text in lines:
+                _text(sheet, row, 0, source, styles["grey"])
+                sheet.merge_range(row, 1, row, 2, "", styles["wrap"])
+                _text(sheet, row, 1, text, styles["wrap"])
+                sheet.set_row(row, 14 * (1 + len(str(text)) // 115))
+                row += 1
+    row += 1
+    row = band("What the columns mean")
+    shown = {c for t in plan.tables.values() for c in t.columns} | {"name", "region", "territory"}
+    for column, (heading, _, definition) in COLUMNS.items():
+        if column in shown:
+            _text(sheet, row, 0, heading, styles["strong"])
+            _text(sheet, row, 1, column, styles["grey"])
+            _text(sheet, row, 2, definition, styles["wrap"])
+            row += 1
+    if plan.suppressed:
+        _text(
+            sheet,
+            row + 1,
+            0,
+            f"Figures of markets with fewer than {plan.min_cell} customers are blank.",
+            styles["text"],
+        )
+
+
+def _sheet(book: Workbook, title: str, frame: pd.DataFrame, styles: Mapping[str, Any]) -> None:
+    sheet = book.add_worksheet(title)
+    frame = frame.head(MOST_ROWS)
+    frozen = 1 + ("name" in frame.columns)
+    sheet.freeze_panes(1, frozen)
+    sheet.set_row(0, 30)
+    for j, column in enumerate(frame.columns):
+        heading, kind, _ = COLUMNS.get(column, (column, "text", ""))
+        style = styles[kind]
+        values = frame[column].tolist()
+        _text(sheet, 0, j, heading, styles["head"])
+        widest = len(heading) * 0.75
+        for i, value in enumerate(values, start=1):
+            if value is None or value is pd.NA or value is pd.NaT or value != value:
+                continue
+            if kind == "date":
+                sheet.write_datetime(i, j, dt.datetime.combine(pd.Timestamp(value).date(), dt.time()), style)
+                continue
+            number = finite(value) if kind != "text" and not isinstance(value, str) else None
+            if number is not None:
+                sheet.write_number(i, j, number, style)
+            else:
+                _text(sheet, i, j, value, style)
+                widest = max(widest, min(len(str(value)), 60))
+        sheet.set_column(j, j, {"text": min(max(widest + 2, 10), 50)}.get(kind, max(12, widest + 2)))
+    rows, last = len(frame), len(frame.columns) - 1
+    sheet.autofilter(0, 0, max(rows, 1), last)
+    for column in ("change", "opportunity"):
+        if column in frame.columns and rows:
+            j = list(frame.columns).index(column)
+            bar = {"type": "data_bar", "bar_color": "#A9D3D3", "bar_solid": True, "bar_negative_color": "#F0CFB8",
+                   "data_bar_2010": True}  # fmt: skip
+            sheet.conditional_format(1, j, rows, j, bar)
+    book.define_name(f"{title}_table", f"='{title}'!{xl_range_abs(0, 0, max(rows, 1), last)}")

@@ -1,0 +1,154 @@
+"""The plan: what it says for what it knows, sums that hold, small groups that stay hidden."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+import report_world as world
+
+from micromarket.artefacts import ARTEFACTS
+from micromarket.notes import Notes
+from micromarket.plan import PUBLISHED, Plan, assemble, suppress_small_cells
+
+ALL = ("value", "potential", "response", "allocation", "targets", "funnel", "tests")
+
+
+def plan_of(folder: Path, **how) -> Plan:
+    return assemble(world.build(folder, **how), world.settings(folder))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Plan:
+    return plan_of(tmp_path_factory.mktemp("whole"), hostile=True)
+
+
+@pytest.fixture(scope="session")
+def schema(repo) -> dict:
+    return json.loads((repo / "docs" / "plan-schema.json").read_text(encoding="utf-8"))
+
+
+def test_the_headline_is_the_finding(whole):
+    gain = whole.number("allocation", "gain")
+    assert whole.headline.startswith(
+        "Move $1.27M from the markets worth least into 16 under-served ones: +$2.8M margin"
+    )
+    assert "$1.5M to $4.1M" in whole.headline
+    assert gain["low"] == pytest.approx(1.54e6, rel=0.01)
+    assert "21% of the spend sits in the tenth of markets" in whole.subline
+    assert "+10% revenue" in whole.subline
+    assert "odds of 62%" in whole.subline
+    assert len(whole.cards) == 4
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "not_said"),
+    [
+        ({"stages": ("value", "potential")}, "of margin is still to be won", "Move"),
+        ({"stages": ("value",), "value_signal": "none"}, "Steer by segment, not by market", "worth least"),
+        ({"stages": ("value", "potential"), "value_signal": "none", "potential_signal": "none"}, "noise", "best fifth"),
+        ({"value_signal": "none"}, "Move", "worth least"),
+        ({"null": True}, "Leave the budget where it is", "Move $"),
+        ({"source": "assumed"}, "if spend works as studies elsewhere found", "certain"),
+        ({"stages": ()}, "60 markets", "$0"),
+    ],
+)
+def test_the_headline_claims_only_what_the_data_support(tmp_path, how, said, not_said, schema):
+    plan = plan_of(tmp_path, **how)
+    assert said in plan.headline
+    assert not_said not in plan.headline
+    jsonschema.validate(json.loads(json.dumps(plan.to_json(), allow_nan=False)), schema)
+
+
+def test_a_gain_that_may_be_a_loss_is_not_promised(tmp_path):
+    ws = world.build(tmp_path)
+    notes = ws.notes("allocation")
+    numbers = {**notes.numbers, "gain": {"expected": 1e5, "low": -4e5, "high": 6e5, "p_positive": 0.61}}
+    ws.write_notes("allocation", Notes(numbers, notes.assumptions, notes.warnings, notes.checks))
+    plan = assemble(ws, world.settings(tmp_path))
+    assert "a loss is not ruled out (90%: −$400k to $600k)" in plan.headline
+
+
+def test_totals_are_sums_of_published_rows_and_match_the_json(whole, tmp_path):
+    told = whole.to_json()
+    for name, frame in whole.tables.items():
+        for column, total in told["totals"][name].items():
+            if column in frame.columns:
+                assert total == pytest.approx(pd.to_numeric(frame[column]).sum(), rel=1e-12)
+    assert told["budget"]["total"] == pytest.approx(whole.tables["budget"]["recommended"].sum())
+    assert told["targets"]["total"]["revenue"] == pytest.approx(whole.tables["targets"]["revenue"].sum())
+    assert all(check.passed for _, check in whole.checks)
+
+
+def test_a_stage_that_states_another_sum_than_its_rows_is_told_on(tmp_path):
+    ws = world.build(tmp_path)
+    budget = ws.read("budget").iloc[:-1]  # a lost row
+    ws.write("budget", budget)
+    plan = assemble(ws, world.settings(tmp_path))
+    failed = [c.name for s, c in plan.checks if not c.passed]
+    assert "budget.recommended adds up to the total" in failed
+    assert any("own check" in text for _, text in plan.warnings)
+
+
+def test_a_row_of_an_unknown_market_or_an_infinity_is_told_on(tmp_path):
+    ws = world.build(tmp_path)
+    response = ws.read("response")
+    response.loc[0, "market_id"], response.loc[1, "effect"] = "elsewhere", np.inf
+    ws.write("response", response)
+    failed = {c.name: c.detail for s, c in assemble(ws, world.settings(tmp_path)).checks if not c.passed}
+    assert "1 row of unknown markets; 1 infinite value" in failed["rows of response are sound"]
+
+
+def test_small_groups_are_blank_and_totals_leave_them_out(whole):
+    scores = whole.tables["scores"]
+    small = scores["market_id"].isin(["M00000", "M00001", "M00002"])
+    for column in ("customers", "penetration", "share", "customer_equity"):
+        assert scores.loc[small, column].isna().all()
+        assert scores.loc[~small, column].notna().all()
+    assert scores.loc[small, "headroom"].notna().all()
+    assert whole.suppressed == 3
+    assert any("3 markets have fewer than 10 customers" in text for _, text in whole.warnings)
+    twice, n = suppress_small_cells(scores, 10)
+    pd.testing.assert_frame_equal(twice, scores)
+    assert n == 3
+
+
+def test_suppression_leaves_its_input_alone():
+    scores = pd.DataFrame(
+        {"customers": [3, 30], "penetration": [0.1, 0.2], "share": [0.1, np.nan], "customer_equity": [1.0, 2.0]}
+    )
+    before = scores.copy()
+    shown, n = suppress_small_cells(scores, 10)
+    assert n == 1
+    assert shown["customers"].isna().tolist() == [True, False]
+    pd.testing.assert_frame_equal(scores, before)
+
+
+def test_publishing_writes_exactly_the_contracts_columns(tmp_path):
+    ws = world.build(tmp_path, hostile=True)
+    ws.write("scores", ws.read("scores").assign(helper=1.0))
+    plan = assemble(ws, world.settings(tmp_path))
+    plan.write(ws)
+    for name in PUBLISHED:
+        assert tuple(ws.read(name).columns) == ARTEFACTS[name].columns
+    assert ws.read("scores")["customers"].isna().sum() == 3
+    told = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    again = assemble(ws, world.settings(tmp_path))
+    assert json.loads(json.dumps(again.to_json())) == told  # from published tables, the same plan
+
+
+@pytest.mark.parametrize("left_out", [(s,) for s in ALL] + [ALL[1:], ALL[3:], ALL])
+def test_any_stage_may_be_missing(tmp_path, left_out, schema):
+    plan = plan_of(tmp_path, n=12, stages=tuple(s for s in ALL if s not in left_out))
+    told = json.loads(json.dumps(plan.to_json(), allow_nan=False))
+    jsonschema.validate(told, schema)
+    assert plan.headline
+    for stage in left_out:
+        assert plan.missing[stage]
+    if "allocation" in left_out:
+        assert told["gain"]["expected"] is None
+        assert told["budget"]["reason"]

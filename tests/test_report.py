@@ -1,0 +1,206 @@
+"""What people see: every file renders from any plan, shows texts literally, and is equal for equal plans."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import shutil
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+
+import geopandas as gpd
+import openpyxl
+import pytest
+import report_world as world
+from shapely.geometry import MultiPolygon, Point, box
+
+from micromarket import formats
+from micromarket.plan import Plan, assemble
+from micromarket.report import maps, style, write_reports
+from micromarket.report.blocks import Desk
+from micromarket.report.page import render
+from micromarket.report.pdf import sections, write_pdf
+from micromarket.report.workbook import write_workbook
+
+
+def plan_of(folder: Path, **how) -> Plan:
+    return assemble(world.build(folder, **how), world.settings(folder))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory) -> Plan:
+    return plan_of(tmp_path_factory.mktemp("hostile"), hostile=True)
+
+
+def text_of(pdf: Path) -> str:
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext is not installed")
+    done = subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, check=True)
+    return " ".join(done.stdout.decode("utf-8").replace("\u200b", "").split())
+
+
+def payload(html: str) -> dict:
+    return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', html, re.S)[1])
+
+
+def test_equal_plans_give_equal_bytes(hostile, tmp_path):
+    first = write_reports(hostile, tmp_path / "a")
+    time.sleep(1.1)  # a clock that is read would show
+    again = write_reports(plan_of(tmp_path / "run", hostile=True), tmp_path / "b")
+    assert [p.name for p in first] == ["plan.pdf", "dashboard.html", "plan.xlsx"]
+    for a, b in zip(first, again, strict=True):
+        assert a.read_bytes() == b.read_bytes(), a.name
+
+
+def test_the_pdf_is_tagged_and_shows_texts_as_they_are(hostile, tmp_path):
+    path = write_pdf(hostile, tmp_path / "plan.pdf")
+    raw = path.read_bytes()
+    assert b"pdfuaid:part" in raw
+    assert b"/StructTreeRoot" in raw
+    text = text_of(path)
+    assert "#set page(fill: red) $x^2$" in text
+    assert "Move $1.27M from the markets worth least" in text
+    for part in ("<script>", "=HYPERLINK", "*bold* _it_ `raw` @ref <label>", "${7*7}", "{{7*7}}", "São Tomé"):
+        assert part.replace(" ", "") in text.replace(" ", "")
+    assert "7 April" not in text
+    assert formats.money(hostile.totals["targets"]["revenue"], "USD") in text
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"stages": ()},
+        {"stages": ("value",), "value_signal": "none"},
+        {"stages": ("value", "potential"), "geometry": False},
+        {"geometry": False},
+        {"null": True},
+        {"value_signal": "none", "potential_signal": "none"},
+        {"n": 3},
+        {"n": 1, "stages": ("value", "potential", "response", "allocation", "targets")},
+    ],
+)
+def test_any_plan_renders_without_holes(tmp_path, how):
+    plan = plan_of(tmp_path, **how)
+    for path in write_reports(plan, tmp_path / "out"):
+        assert path.stat().st_size > 5_000
+    desk = Desk(plan)
+    written = sections(desk)
+    assert all(s.blocks and s.title for s in written)
+    kickers = [s.kicker for s in written]
+    assert ("Targets" in kickers) == ("targets" in plan.tables)
+    assert ("Not yet" in kickers) == bool(plan.missing)
+    said = json.dumps([s.to_json() for s in written])
+    assert "nan" not in re.findall(r"\bnan\b", said)
+    if plan.number("value", "signal", "verdict") == "none":
+        assert "Value each" not in said
+
+
+def test_scripts_the_fonts_lack_leave_boxes_not_a_crash(tmp_path):
+    run = world.build(tmp_path, n=20)
+    markets = run.read("markets")
+    markets["name"] = ["北京", "القاهرة", "מרכז", "😀 bell\x07", "สยาม"] * 4
+    run.write("markets", markets)
+    plan = assemble(run, world.settings(tmp_path, company="東京 Telecom"))
+    text = text_of(write_pdf(plan, tmp_path / "plan.pdf"))
+    assert "□□ Telecom" in text
+    assert "北京" in json.dumps(payload(render(plan)), ensure_ascii=False)
+
+
+def test_the_page_is_safe_and_self_contained(hostile):
+    html = render(hostile)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)[1]
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    assert not re.search(r"""(src|href|action)\s*=\s*["']?(https?:|//)""", html)
+    assert html.count("</script>") == 2
+    assert "<script>alert" not in html
+    names = [row[1] for row in payload(html)["markets"]]
+    assert names[1] == "<script>alert(1)</script>"
+    assert any(n.startswith("</script><!--") for n in names)
+
+
+def test_the_page_adds_up(hostile):
+    data = payload(render(hostile))
+    column = data["columns"].index("target_revenue")
+    assert sum(row[column] for row in data["markets"]) == pytest.approx(hostile.totals["targets"]["revenue"], rel=1e-3)
+    assert sum(p[0] for p in data["period_totals"]["all"]) == pytest.approx(
+        hostile.totals["targets"]["revenue"], rel=1e-3
+    )
+    regions = [sum(p[0] for p in v) for k, v in data["period_totals"].items() if k.startswith("region")]
+    assert sum(regions) == pytest.approx(hostile.totals["targets"]["revenue"], rel=1e-3)
+    assert all(data["map"]["paths"])
+
+
+@pytest.mark.slow
+def test_a_thousand_markets_in_time_and_two_thousand_in_half_a_megabyte(tmp_path):
+    plan = plan_of(tmp_path / "a", n=1000)
+    started = time.perf_counter()
+    write_pdf(plan, tmp_path / "plan.pdf")
+    assert time.perf_counter() - started < 15  # 5 s alone; room for a busy machine
+    page = render(plan_of(tmp_path / "b", n=2000))
+    assert len(page.encode("utf-8")) < 500_000
+
+
+def test_the_workbook_holds_no_formula_and_every_row(hostile, tmp_path):
+    path = write_workbook(hostile, tmp_path / "plan.xlsx")
+    with zipfile.ZipFile(path) as parts:
+        sheets = [parts.read(n).decode("utf-8") for n in parts.namelist() if n.startswith("xl/worksheets/sheet")]
+        assert not any("<f>" in s or "hyperlink" in s for s in sheets)
+    with pytest.warns(UserWarning, match="extension"):  # data bars, which openpyxl doesn't know
+        book = openpyxl.load_workbook(path)
+    assert book.sheetnames == ["Read me", "Markets", "Response", "Budget", "Targets", "Funnel", "Tests"]
+    for sheet, table in (("Markets", "scores"), ("Budget", "budget"), ("Targets", "targets")):
+        assert book[sheet].max_row == 1 + len(hostile.tables[table])
+        assert book[sheet].freeze_panes is not None
+        assert book[sheet].auto_filter.ref
+    budget = book["Budget"]
+    head = [c.value for c in budget[1]]
+    column = head.index("Money, plan") + 1
+    total = sum(budget.cell(r, column).value for r in range(2, budget.max_row + 1))
+    assert total == pytest.approx(hostile.totals["budget"]["recommended"])
+    assert '=HYPERLINK("http://x","y")' in [book["Markets"].cell(r, 2).value for r in range(2, 6)]
+
+
+def test_maps_cross_the_date_line_and_keep_shared_borders():
+    fiji = gpd.GeoDataFrame(
+        {"market_id": ["a", "b"]},
+        geometry=[MultiPolygon([box(179, -18, 180, -17), box(-180, -18, -179.5, -17)]), box(-179.5, -18, -179, -17)],
+        crs=4326,
+    )
+    shapes = maps.project(fiji)
+    left, _bottom, right, _top = shapes.total_bounds
+    assert right - left < 250_000  # metres: some 2 degrees, not round the world
+    simple = maps.simplify(shapes, 100)
+    assert simple.area.sum() == pytest.approx(shapes.area.sum(), rel=0.02)
+    assert simple["a"].intersection(simple["b"]).area < 1e-6 * simple.area.sum()
+
+
+def test_maps_take_points_and_missing_shapes():
+    frame = gpd.GeoDataFrame({"market_id": ["a", "b", "c"]}, geometry=[Point(1, 1), None, box(2, 2, 3, 3)], crs=4326)
+    shapes = maps.simplify(maps.project(frame), 500)
+    values, names = shapes.index.to_series().map({"a": 1.0, "c": -2.0}), shapes.index.to_series()
+    svg = maps.choropleth(shapes, values, names, unit="x", money=str, callouts=["a", "c"])
+    assert list(shapes.index) == ["a", "c"]
+    assert svg.startswith(b"<?xml")
+
+
+def test_long_words_break_and_labels_fit():
+    long = "x" * 70
+    assert max(len(part) for part in style.breakable(long).split("\u200b")) <= 12
+    assert style.fit("Surabaya", 200, 7.5) == "Surabaya"
+    assert style.fit("W" * 40, 60, 7.5).endswith("…")
+    assert style.label("tab\there\x00 and\u2028there") == "tab here and there"
+
+
+def test_formats_round_up_to_the_next_unit():
+    assert formats.money(999_999, "USD") == "$1M"
+    assert formats.percent(0.996) == ">99%"
+    assert formats.span(dt.date(2026, 2, 1), dt.date(2026, 2, 28)) == "February 2026"
+
+
+def test_an_unknown_format_is_refused(hostile, tmp_path):
+    with pytest.raises(ValueError, match="docx"):
+        write_reports(hostile, tmp_path, ["docx"])
