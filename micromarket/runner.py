@@ -15,6 +15,7 @@ from micromarket.findings import finding
 from micromarket.manifest import build_manifest, now
 from micromarket.pipeline import PIPELINE, Stage, notebooks_folder, run_key, stage_key
 from micromarket.runner_inputs import Input, fingerprints, refuse_changed
+from micromarket.runner_kernel import Kernels
 from micromarket.runner_notebook import execute_notebook
 from micromarket.runner_store import Record, WorkingDirectory, copy_published, prune, publish, slug
 from micromarket.workspace import Workspace, write_json
@@ -92,6 +93,7 @@ def run(
     name = f"{settings.as_of.isoformat()}-{slug(settings.company.name)}-{key[:8]}"
     folder = Path(notebooks) if notebooks is not None else notebooks_folder()
     work = WorkingDirectory(Path(out).absolute(), name)
+    kernels = Kernels(work.path)
     records: list[Record] = []
 
     def manifest(failed: tuple[str, str] | None = None) -> dict[str, Any]:
@@ -104,7 +106,8 @@ def run(
         wanted = pipeline[: names.index(until) + 1] if until else pipeline
         for number, stage in enumerate(wanted, start=1):
             try:
-                records.append(_run_stage(stage, work, folder, settings, inputs, records, resume))
+                following = wanted[number] if number < len(wanted) else None
+                records.append(_run_stage(stage, following, work, kernels, folder, settings, inputs, records, resume))
             except MicromarketError as error:
                 write_json(work.path / "manifest.json", manifest((stage.name, str(error))))
                 raise
@@ -112,6 +115,7 @@ def run(
         refuse_changed(inputs)
         published = _publish(work, name, settings, records, manifest())
     finally:
+        kernels.close()
         work.close()
         prune(work.out)
     progress(f"done in {time.monotonic() - began:.0f} s")
@@ -120,7 +124,9 @@ def run(
 
 def _run_stage(
     stage: Stage,
+    following: Stage | None,
     work: WorkingDirectory,
+    kernels: Kernels,
     notebooks: Path,
     settings: Settings,
     inputs: Mapping[str, Input],
@@ -146,9 +152,9 @@ def _run_stage(
         return found
     started, began = now(), time.monotonic()
     inside = f"notebooks/{stage.notebook}"
-    execute_notebook(
-        stage.name, source, work.path / inside, {"plan": str(settings.path), "run_dir": "."}, run_dir=work.path
-    )
+    parameters = {"plan": str(settings.path), "run_dir": "."}
+    after = None if following is None else notebooks / following.notebook
+    execute_notebook(stage.name, source, work.path / inside, parameters, kernels, after)
     outputs = work.hashes([*stage.outputs, inside])
     for path in stage.required:
         if path not in outputs:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import site
-import sys
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
-import zmq
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-from traitlets import default
 
 from micromarket import errors
 from micromarket.errors import EXIT_FAILED, StageError, did_you_mean
+from micromarket.runner_kernel import Kernels
 from micromarket.workspace import write_atomically
 
 
@@ -69,37 +63,6 @@ def refuse_unknown_parameters(notebook: Path, parameters: Mapping[str, Any]) -> 
             raise StageError(f"{notebook.name} has no parameter {name!r}: expected {did_you_mean(name, known)}")
 
 
-def _kernel_manager(folder: Path) -> type[AsyncKernelManager]:
-    """Kernels of ``sys.executable``, whatever kernels are or aren't installed, with all their state in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    env = {"IPYTHONDIR": str(folder / "ipython"), "PYTHONHASHSEED": "0"}
-    package = Path(__file__).resolve().parent.parent
-    if str(package) not in site.getsitepackages():  # a checkout: the kernel must find the same package as we did
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
-    spec = KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        display_name="Python 3",
-        language="python",
-        env=env,
-        metadata={"supported_encryption": ["curve"]},
-    )
-
-    class PrivateKernelManager(AsyncKernelManager):
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            return spec
-
-        @default("transport_encryption")
-        def _encrypt_where_possible(self) -> str:  # else ipykernel 7 warns about unencrypted TCP
-            return "auto" if zmq.has("curve") else "disabled"
-
-        @default("connection_file")
-        def _private_connection_file(self) -> str:
-            return str(folder / f"kernel-{uuid.uuid4().hex}.json")
-
-    return PrivateKernelManager
-
-
 def _without_times(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Equal runs, equal notebooks: no clock, no random ids, no path of the working directory."""
     notebook.metadata.pop("papermill", None)
@@ -113,8 +76,15 @@ def _without_times(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def execute_notebook(stage: str, source: Path, output: Path, parameters: Mapping[str, Any], run_dir: Path) -> Path:
-    """Runs ``source`` with ``run_dir`` as the kernel's working directory.
+def execute_notebook(
+    stage: str,
+    source: Path,
+    output: Path,
+    parameters: Mapping[str, Any],
+    kernels: Kernels,
+    following: Path | None = None,
+) -> Path:
+    """Runs ``source``, and has the kernel of the notebook ``following`` get ready meanwhile.
 
     Returns
     -------
@@ -135,16 +105,18 @@ def execute_notebook(stage: str, source: Path, output: Path, parameters: Mapping
     failed = output.with_suffix(".failed.ipynb")
     running = output.with_name(f".{output.stem}.running.ipynb")
     try:
-        done = papermill.execute_notebook(
-            str(source),
-            str(running),
-            parameters=dict(parameters),
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            resources={"metadata": {"path": str(run_dir)}},
-            kernel_manager_class=_kernel_manager(run_dir / ".kernel"),
-        )
+        with kernels.kernel_for(source) as kernel:
+            if following is not None:
+                kernels.prepare(following)
+            done = papermill.execute_notebook(
+                str(source),
+                str(running),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                km=kernel,
+            )
     except PapermillExecutionError as error:
         os.replace(running, failed)
         raise NotebookFailed(stage, failed, error.ename, error.evalue) from None

@@ -77,9 +77,9 @@ _MODULES = {
     "value": ("value",),
     "potential": ("potential", "plays.py"),
     "response": ("response",),
-    "allocation": ("budget.py", "allocate.py"),
-    "targets": ("targets.py", "targets_model.py", "forecast.py", "periods.py"),
-    "funnel": ("funnel.py",),
+    "allocation": ("budget.py", "budget_gain.py", "budget_limits.py", "budget_reasons.py", "allocate.py"),
+    "targets": ("targets.py", "targets_model.py", "attainment.py", "forecast.py", "periods.py"),
+    "funnel": ("funnel.py", "conversion.py"),
     "tests": ("proof",),
 }
 _SECTION = re.compile(r"settings\.(company|as_of|plan|economics|features|budget|targets|report|seed)\b(?:\.(\w+))?")

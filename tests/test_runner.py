@@ -17,6 +17,7 @@ import pytest
 from micromarket.errors import InputError, StageError
 from micromarket.pipeline import Stage
 from micromarket.runner import run
+from micromarket.runner_kernel import Kernels
 from micromarket.runner_notebook import NotebookFailed, execute_notebook
 from micromarket.runner_store import publish, slug
 
@@ -80,9 +81,11 @@ def company(tmp_path: Path) -> Path:
     return folder
 
 
-def in_this_process(stage: str, source: Path, output: Path, parameters: dict[str, object], run_dir: Path) -> Path:
+def in_this_process(
+    stage: str, source: Path, output: Path, parameters: dict[str, object], kernels: Kernels, following: Path | None
+) -> Path:
     """Stands in for papermill where a test is not about kernels: a kernel takes a second to start."""
-    names = {**parameters, "run_dir": str(run_dir)}
+    names = {**parameters, "run_dir": str(kernels.run_dir)}
     for cell in nbformat.read(source, as_version=4).cells:
         if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
             exec(compile(cell.source, str(source), "exec"), names)  # noqa: S102
@@ -216,7 +219,7 @@ def test_input_error_in_a_notebook_keeps_its_whole_text_and_status(tmp_path: Pat
         'raise InfeasibleError([Problem("plan.yml", "less", "budget.total"), Problem("plan.yml", "more", "budget.x")])',
     )
     with pytest.raises(NotebookFailed) as caught:
-        execute_notebook("x", tmp_path / "source.ipynb", tmp_path / "out.ipynb", {"run_dir": "."}, tmp_path)
+        execute_notebook("x", tmp_path / "source.ipynb", tmp_path / "out.ipynb", {"run_dir": "."}, Kernels(tmp_path))
     assert caught.value.exit_status == 2
     assert "2 problems" in str(caught.value)
     assert "budget.total" in str(caught.value)
@@ -226,7 +229,7 @@ def test_input_error_in_a_notebook_keeps_its_whole_text_and_status(tmp_path: Pat
 def test_a_kernel_that_dies_is_named(tmp_path: Path) -> None:
     write_notebook(tmp_path / "source.ipynb", "import os; os._exit(9)")
     with pytest.raises(NotebookFailed, match="ran out of memory"):
-        execute_notebook("x", tmp_path / "source.ipynb", tmp_path / "out.ipynb", {"run_dir": "."}, tmp_path)
+        execute_notebook("x", tmp_path / "source.ipynb", tmp_path / "out.ipynb", {"run_dir": "."}, Kernels(tmp_path))
     assert not (tmp_path / "out.ipynb").exists()
 
 
@@ -266,7 +269,7 @@ def test_data_that_change_during_the_run_are_refused(company: Path, tmp_path: Pa
 def test_unknown_parameter_is_refused(company: Path, tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"no parameter 'run_dirr'.*did you mean run_dir"):
         execute_notebook(
-            "count", company / "notebooks/01_count.ipynb", tmp_path / "x.ipynb", {"run_dirr": "."}, tmp_path
+            "count", company / "notebooks/01_count.ipynb", tmp_path / "x.ipynb", {"run_dirr": "."}, Kernels(tmp_path)
         )
     assert list(tmp_path.glob("*.ipynb")) == []
 
