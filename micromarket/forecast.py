@@ -1,8 +1,8 @@
 """What every market x segment will sell if nothing new is asked of it: monthly mean paths from its own history.
 
-Two forecasts are made and blended by how well they did on the last year: *structure* (today's revenue, retained month
-by month, plus what new customers bring) and *history* (the company's seasonal path times the cell's share of it).
-Shares follow a Gaussian process with size-dependent noise, so small cells borrow and large cells speak for themselves.
+Three forecasts are made and blended by how well they did on the last year: *structure* (today's revenue, retained month
+by month, plus what new customers bring), *history* (the company's seasonal path times a smoothed share: a Gaussian
+process with size-dependent noise) and *carried* (the same path times last year's share as it was).
 """
 
 from __future__ import annotations
@@ -153,6 +153,12 @@ def local_shares(values: np.ndarray, prior: np.ndarray, ahead: float) -> np.ndar
     return share / share.sum()
 
 
+def last_share(values: np.ndarray) -> np.ndarray:
+    """Each cell's share of the company over the last 12 months; sums to 1 (all 0 where nothing was sold)."""
+    total = values[:, -12:].sum(axis=1)
+    return total / total.sum() if total.sum() > 0 else total
+
+
 def own_season(values: np.ndarray, share: np.ndarray, months: np.ndarray) -> np.ndarray:
     """Each cell's departure from the company's season: ratios of shape (cells, 12), column = calendar month.
 
@@ -207,11 +213,12 @@ def new_customer_profile(
 class Paths:
     """Monthly means per cell, shape (cells, months ahead): revenue (money) and new customers (count).
 
-    ``structure`` and ``history`` are the two revenue forecasts; ``profile`` is a new customer's revenue by month.
+    ``structure``, ``history``, ``carried``: the revenue forecasts; ``profile``: a new customer's revenue by month.
     """
 
     structure: np.ndarray
     history: np.ndarray
+    carried: np.ndarray
     new: np.ndarray
     profile: np.ndarray
 
@@ -242,9 +249,10 @@ def forecast_paths(
         return share, company_path(values.sum(axis=0), ahead), own_season(values, share, past.months)[:, calendar]
 
     new_share, new_company, new_season = by_cell(past.new)
-    new = new_share[:, None] * new_company * new_season
+    new = (new_share + last_share(past.new))[:, None] / 2 * new_company * new_season
     share, company, season = by_cell(past.revenue)
     history = share[:, None] * company * season
+    carried = last_share(past.revenue)[:, None] * company * season
 
     totals = past.revenue.sum(axis=0)
     recent = min(len(totals), 3 if billed else 12)
@@ -257,4 +265,4 @@ def forecast_paths(
     structure = kept.copy()
     for month in range(horizon):  # customers won in one month pay in all months after it
         structure[:, month:] += new[:, month : month + 1] * profile[:, : horizon - month]
-    return Paths(structure, history, new, profile)
+    return Paths(structure, history, carried, new, profile)

@@ -88,7 +88,7 @@ def set_targets(
     base = float(cells.base.sum())
     goal = round((1 + settings.targets.growth) * base, 2)
     sigma = cells.spread.sigma(cells.mu)
-    low, high = limits(cells)
+    low, high = limits(cells, billed)
     solved = equal_probability(cells.mu, sigma, low, high, goal)
     published = round(solved.total, 2)
     money = solved.targets
@@ -128,6 +128,7 @@ def set_targets(
         "wanted": settings.targets.attainment,
         "gap": gap,
         "backtest": {"months": cells.backtest_months, "error": cells.backtest_error},
+        "forecast_weights": dict(zip(("structure", "history", "carried"), map(float, cells.weights), strict=True)),
         "spread": {"company": company_sigma / max(float(cells.mu.sum()), 1e-9), "source": cells.spread.source},
         "field_notes": said,
     }
@@ -136,10 +137,15 @@ def set_targets(
     )
 
 
-def limits(cells: CellForecast) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest target of each cell, money. Neither forbids the forecast itself: ``low <= mu <= high``."""
+def limits(cells: CellForecast, billed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest target of each cell, money. Neither forbids the forecast itself: ``low <= mu <= high``.
+
+    Revenue under contract (``billed``) that needs no new customer is never less than the target.
+    """
     reachable = np.where(np.isfinite(cells.cap), cells.rest + np.minimum(cells.cap, 1e12) * cells.each, np.inf)
-    low = np.maximum(np.minimum(LOWEST * cells.base, cells.mu), np.minimum(cells.rest, cells.mu))
+    low = np.minimum(LOWEST * cells.base, cells.mu)
+    if billed:
+        low = np.maximum(low, np.where(cells.new > 0, np.minimum(cells.rest, cells.mu), 0.0))
     high = np.maximum(np.minimum(HIGHEST * cells.base, reachable), cells.mu)
     return low, high
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import nnls
 
 from micromarket.attainment import Spread, assumed_spread, fit_spread
 from micromarket.forecast import CellHistory, company_path, forecast_paths
@@ -29,7 +30,7 @@ class CellForecast:
     rest : revenue that needs no further new customer: ``mu - new * each``
     cap : most new customers that capacity and potential allow (infinite: no limit known)
     capped_by_reps, capped_by_potential : bool arrays, the forecast itself hit the limit
-    structure_weight : weight of the structural forecast, 0 to 1
+    weights : weights of the forecasts from structure, smoothed history and last year carried forward; sum to 1
     """
 
     base: np.ndarray
@@ -42,7 +43,7 @@ class CellForecast:
     cap: np.ndarray
     capped_by_reps: np.ndarray
     capped_by_potential: np.ndarray
-    structure_weight: float
+    weights: np.ndarray
     spread: Spread
     backtest_months: int
     backtest_error: float | None
@@ -89,24 +90,18 @@ def same_span_last_year(past: CellHistory, calendar: Calendar) -> np.ndarray:
 
 
 def _backtest(
-    past: CellHistory, values: tuple[np.ndarray, np.ndarray], billed: bool, region: np.ndarray
-) -> tuple[float, Spread, int, float]:
-    """Weight of the structural forecast, spread, months looked back on, and the error (WAPE) of the blend there."""
+    past: CellHistory, values: tuple[np.ndarray, np.ndarray], billed: bool, region: np.ndarray, prior: np.ndarray
+) -> tuple[np.ndarray, Spread, int, float]:
+    """Weights of the three forecasts, spread, months looked back on, and the error (WAPE) of the blend there."""
     n = len(past.months)
     months = min(12, n - 12)
-    default = 0.5 if billed else 0.1
     if months < 3:
-        return default, assumed_spread(past.revenue.sum(axis=1)), 0, np.nan
+        return prior, assumed_spread(past.revenue.sum(axis=1)), 0, np.nan
     paths = forecast_paths(past.until(n - months), months, values[0], values[1], billed)
-    structure, history = paths.structure.sum(axis=1), paths.history.sum(axis=1)
+    tried = np.column_stack([p.sum(axis=1) for p in (paths.structure, paths.history, paths.carried)])
     actual = past.revenue[:, n - months :].sum(axis=1)
-    differ = structure - history
-    size = history + np.median(history) + 1e-9
-    curve = float(np.sum(differ**2 / size))
-    fit = float(np.sum(differ * (actual - history) / size))
-    # one year of evidence: a tenth of its weight stays with the default
-    weight = float(np.clip((fit + 0.1 * curve * default) / (1.1 * curve), 0, 1)) if curve > 0 else default
-    predicted = weight * structure + (1 - weight) * history
+    weights = blend_weights(tried, actual, prior)
+    predicted = tried @ weights
     totals = past.revenue.sum(axis=0)
     misses = [actual.sum() / max(predicted.sum(), 1e-9) - 1]
     for origin in range(12, n - months):
@@ -114,7 +109,37 @@ def _backtest(
         misses.append(totals[origin : origin + months].sum() / max(ahead, 1e-9) - 1)
     spread = fit_spread(actual, predicted, region, np.clip(misses, -0.5, 0.5))
     error = float(np.abs(actual - predicted).sum() / max(actual.sum(), 1e-9))
-    return weight, spread, months, error
+    return weights, spread, months, error
+
+
+def blend_weights(tried: np.ndarray, actual: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Weights, at least 0, sum 1, that fit a past year best, leaning towards ``prior`` with a tenth of the evidence.
+
+    Parameters
+    ----------
+    tried : array of shape (cells, forecasts), money
+    actual : array of shape (cells,), money
+    prior : array of shape (forecasts,)
+        A forecast with prior weight 0 stays out.
+
+    Notes
+    -----
+    Stacking (Wolpert 1992; Breiman 1996), errors weighted by 1 / size as the variance of a cell grows with its size.
+    """
+    use = np.flatnonzero(prior > 0)
+    size = 1 / np.sqrt(np.abs(actual) + np.median(np.abs(actual)) + 1e-9)
+    design, target = tried[:, use] * size[:, None], actual * size
+    differ = design - design.mean(axis=1, keepdims=True)
+    evidence = float(np.sum(differ**2)) / len(use)
+    lean = np.sqrt(0.1 * evidence + 1e-12) * np.eye(len(use))
+    together = 1e3 * np.sqrt(float(np.sum(design**2)) + 1e-12) * np.ones((1, len(use)))
+    matrix = np.vstack([design, lean, together])
+    found = nnls(matrix, np.concatenate([target, lean @ prior[use], together[:, 0]]))[0]
+    weights = np.zeros(len(prior))
+    weights[use] = found / found.sum() if found.sum() > 0 else prior[use]
+    # the two forecasts from history are close to one another: one year decides half of the choice between them
+    weights[1:] = 0.5 * weights[1:] + 0.5 * weights[1:].sum() * prior[1:] / prior[1:].sum()
+    return weights
 
 
 def _limits(
@@ -159,13 +184,13 @@ def forecast_cells(
     region : int array of shape (cells,)
     """
     first_year, retention, known = cell_values(past, value_cells)
-    structure_weight, spread, months, error = _backtest(past, (first_year, retention), billed, region)
-    if not known:
-        structure_weight = 0.0  # without estimated retention the structure is a guess
+    # without estimated retention the structure is a guess
+    prior = np.array([0.5, 0.25, 0.25] if billed and known else [0.1, 0.45, 0.45] if known else [0.0, 0.5, 0.5])
+    weights, spread, months, error = _backtest(past, (first_year, retention), billed, region, prior)
     ahead = calendar.months - past.months[-1]
     horizon = max(int(ahead.max()), len(ahead))
     paths = forecast_paths(past, horizon, first_year, retention, billed)
-    blend = structure_weight * paths.structure + (1 - structure_weight) * paths.history
+    blend = weights[0] * paths.structure + weights[1] * paths.history + weights[2] * paths.carried
     seen = np.clip(past.revenue.shape[1] - 1 + ahead, 0, None)
 
     def in_plan(future: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -209,7 +234,7 @@ def forecast_cells(
         cap=np.minimum(reps, room),
         capped_by_reps=reps < np.minimum(wanted, room) - 1e-9,
         capped_by_potential=room < np.minimum(wanted, reps) - 1e-9,
-        structure_weight=structure_weight,
+        weights=weights,
         spread=spread,
         backtest_months=months,
         backtest_error=None if np.isnan(error) else error,

@@ -48,8 +48,8 @@ def design_holdout(
 
     Markets pair within their peer group by volume and trend of new customers. Pairs join in order of what they add
     to the test per unit of money that has to wait, until the test is strong enough or ``budget.test_reserve`` of the
-    total is used up. The readout will compare log new customers of treated and control, adjusted for the time before (blocked
-    analysis of covariance) with a p-value by re-randomisation; the same estimator, slid over the history, gives the
+    total is used up. The readout will compare log new customers of treated and control, adjusted for the time before
+    (blocked analysis of covariance) with a p-value by re-randomisation; the same estimator, slid over the history, gives the
     power stated here. The shortest window with 80% power at alpha 10% is taken.
 
     Parameters
@@ -171,7 +171,8 @@ def _drawn(
         f" {_larger(free, settings, budget)}",
     )  # fmt: skip
     numbers = {
-        "test": name, "treated": len(treated), "control": len(control), "start": start.isoformat(), "end": end.isoformat(),
+        "test": name, "treated": len(treated), "control": len(control),
+        "start": start.isoformat(), "end": end.isoformat(),
         "measure": "new_customers", **figures, "cost": cost, "money_waiting": waiting,
         "false_positives": false_positives, "periods_before": option.spread.before, "periods": option.spread.after,
         "estimator": "blocked ANCOVA of log new customers, p-value by re-randomisation", "seed": settings.seed,
