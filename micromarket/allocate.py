@@ -164,7 +164,8 @@ class _Problem:
         min_return: float | None,
     ):
         self.unit = max(total / max(len(now), 1), float(high.max()) * 1e-6 if len(high) else 0.0, 1e-12)
-        self.worth = max(float((weight * half / (half + np.clip(now, low, high)) ** 2).mean()) * self.unit, 1e-300)
+        worth = float((weight * half / (half + np.clip(now, low, high)) ** 2).mean()) * self.unit
+        self.worth = worth if worth > 1e-250 else 1.0  # nothing is worth anything: any legal money is best
         scale = 1 / self.unit
         self.weight, self.half = weight / self.worth, half * scale
         self.low, self.high = low * scale, high * scale
@@ -243,7 +244,7 @@ class _Problem:
         upper, lower = price > 0, price < 0
         bound += float(price[upper] @ self.row_high[upper]) + float(price[lower] @ self.row_low[lower])
         objective = self._value(x)
-        reference = max(abs(objective), 1e-300)
+        reference = max(abs(objective), 1e-9 * len(x))
         gap = max(bound - (objective - self.charge * float(x.sum())), 0.0) / reference
         certificate = Certificate(float(gap), breach / max(self.total, 1e-12), iteration)
         prices = {}
