@@ -49,8 +49,8 @@ def design_holdout(
     Markets pair within their peer group by volume and trend of new customers. Pairs join in order of what they add
     to the test per unit of money that has to wait, until the test is strong enough or ``budget.test_reserve`` of the
     total is used up. The readout will compare log new customers of treated and control, adjusted for the time before
-    (blocked analysis of covariance) with a p-value by re-randomisation; the same estimator, slid over the history, gives the
-    power stated here. The shortest window with 80% power at alpha 10% is taken.
+    (blocked analysis of covariance) with a p-value by re-randomisation; the same estimator, slid over the history,
+    gives the power stated here. The shortest window with 80% power at alpha 10% is taken.
 
     Parameters
     ----------
