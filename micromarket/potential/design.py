@@ -18,6 +18,8 @@ BEST_PRACTICE = 0.9
 LEVER_NAMES = {"reps": "sales reps", "spend": "marketing spend"}
 # without a size, big markets look well covered: levers per buyer mean something only where features give the size
 _SIZE_EXPLAINED = 0.75
+_SIZES = frozenset({"addressable_customers", "market_customers"})
+_NOT_FEATURES = frozenset({"customers", "reps", "capacity", "last_target", "last_actual", "x_km", "y_km"})
 MOST_COUNTED = 0.97  # share of buyers at which a market counts as full: the logit needs room above
 
 
@@ -66,9 +68,9 @@ def build_design(data: MarketData, seed: int) -> Design:
     n = np.maximum(np.nan_to_num(number(markets, "customers")), 0.0)
     size, source = _size(markets, n)
     known = size is not None
-    names = [f for f in data.features if f in markets.columns and f not in ("reps", "customers")]
-    if known:  # the size is in the model already; a second copy would only invite extrapolation
-        names = [f for f in names if f not in ("addressable_customers", "market_customers")]
+    # results and positions explain nothing that a held-out area could use; sizes only where the model lacks them
+    banned = _NOT_FEATURES | _SIZES if known else _NOT_FEATURES
+    names = [f for f in data.features if f in markets.columns and f not in banned]
     features, kept, dropped = clean_features(markets, names)
     bound = np.full(len(n), np.inf)
     for column in ("addressable_customers", "market_customers"):

@@ -17,9 +17,11 @@ from micromarket.potential.means import BoostedMean, ConstantMean, MeanModel, Sp
 _DRAWS = 300
 _FEWEST = 12  # markets below which nothing but the common level can be learnt
 _BOOSTED_FROM = 150
+NO_SKILL = 0.05  # lower 5% bound of the out-of-fold rank correlation at or below which features tell nothing
 # What no data set of markets can tell (log sd): how strong levers truly are when they follow demand, and how large the
 # one-sided part is when its shape is not half-normal. Set so that 90% intervals hold over simulated worlds.
 LEVER_DOUBT, LEVEL_DOUBT = 0.30, 0.35
+SIZELESS_LEVER_DOUBT = 0.60  # without buyers to divide by, a lever's intensity is itself a guess
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def predict_levels(design: Design, seed: int) -> Levels:
                     gaps[m, i, here] = model.predict(design.features[here], levers[here])
     eta = now.mean(axis=0)
     skill, low = _rank_skill(design, eta, seed)
-    if low <= 0 and not design.levers.shape[1]:
+    if low <= NO_SKILL and not design.levers.shape[1]:
         return _constant(design, "shrunk penetration (features without skill)", skill, low)
     # each lever alone at best practice, scaled so that the parts add up to all together
     if stepwise:
@@ -203,7 +205,7 @@ def _draws(
     count = _DRAWS if len(design.n) <= 10_000 else 100
     which = np.repeat(np.arange(len(posts)), np.round(model.weights_ * count).astype(int))
     potential, headroom = np.empty((len(which), len(design.n))), np.empty((len(which), len(design.n)))
-    doubt = float(np.hypot(levels.gap_doubt, LEVER_DOUBT))
+    doubt = float(np.hypot(levels.gap_doubt, LEVER_DOUBT if design.family.bounded else SIZELESS_LEVER_DOUBT))
     steps = (rng.permutation(len(which)) + 0.5) / len(which)
     for d, shape in enumerate(which):
         post = posts[shape]

@@ -10,10 +10,11 @@ import pandas as pd
 
 from micromarket.notes import Assumption, Check, Notes
 from micromarket.potential.design import BEST_PRACTICE, LEVER_NAMES, Design
-from micromarket.potential.estimate import Frontier, Levels
+from micromarket.potential.estimate import NO_SKILL, Frontier, Levels
 from micromarket.potential.field_view import CAP, FieldChange
 
 _SHOWN_CHANGES = 20
+CLEAR_SKILL = 0.35  # lower 5% bound of the rank correlation: below, neighbours in the ranking are interchangeable
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def potential_notes(scores: pd.DataFrame, found: Findings) -> Notes:
 def _signal(found: Findings) -> tuple[str, str]:
     skill, low = found.levels.rank_skill, found.levels.rank_skill_low
     what = "how many customers a market has" if found.design.size_source == "none" else "how much of a market buys"
-    if low <= 0:
+    if low <= NO_SKILL:
         return "none", (
             f"Nothing in the data about the markets tells {what} where it has not been seen (rank correlation"
             f" {skill:.2f}). The ranking of markets by potential is not supported; only their own counts speak."
         )
     strength = f"Features predict {what} in areas held out, with a rank correlation of {skill:.2f}"
-    if low < 0.2:
+    if low < CLEAR_SKILL:
         return "weak", f"{strength}: a weak guide. Treat neighbours in the ranking as equal."
     return "clear", f"{strength}: the ranking of markets by potential has a sound basis."
 
@@ -119,9 +120,10 @@ def _warnings(scores: pd.DataFrame, found: Findings, verdict: str, text: str) ->
     if design.dropped:
         out.append(f"Left out as constant or mostly empty: {', '.join(sorted(design.dropped))}.")
     if found.frontier.skew == "wrong sign":
+        source = "the best fifth of similar markets" if found.frontier.fallback else "coverage and spend"
         out.append(
             "Markets don't lag behind a common ceiling: some run ahead instead. No hidden shortfall is assumed, so"
-            f" headroom comes from {'the best fifth of similar markets' if found.frontier.fallback else 'levers'} only."
+            f" headroom comes from {source} only."
         )
     elif found.frontier.skew == "unclear":
         out.append(
