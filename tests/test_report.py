@@ -72,12 +72,12 @@ def test_the_pdf_is_tagged_and_shows_texts_as_they_are(hostile, tmp_path):
 @pytest.mark.parametrize(
     "how",
     [
-        {"stages": ()},
-        {"stages": ("value",), "value_signal": "none"},
-        {"stages": ("value", "potential"), "geometry": False},
-        {"geometry": False},
-        {"null": True},
-        {"value_signal": "none", "potential_signal": "none"},
+        {"stages": (), "n": 16},
+        {"stages": ("value",), "n": 16, "value_signal": "none"},
+        {"stages": ("value", "potential"), "geometry": False, "n": 24},
+        {"geometry": False, "n": 24},
+        {"null": True, "n": 16},
+        {"value_signal": "none", "potential_signal": "none", "n": 16},
         {"n": 3},
         {"n": 1, "stages": ("value", "potential", "response", "allocation", "targets")},
     ],

@@ -185,7 +185,7 @@ def _legend(figure: Figure, norm: Normalize, cmap, unit: str, money, wide: float
 def _callouts(
     figure: Figure, axes: Axes, shapes, values, names, callouts, money, side: float, height_mm: float
 ) -> None:
-    figure.canvas.draw()  # fixes the transform of an equal-aspect axes
+    axes.apply_aspect()  # fixes the transform of an equal-aspect axes
     to_figure = axes.transData + figure.transFigure.inverted()
     spots = []
     for market in callouts:

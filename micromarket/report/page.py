@@ -22,7 +22,10 @@ from micromarket.report.sections_money import channel_name
 from micromarket.report.style import label
 
 MAP_SIDE = 800  # units of the map's larger side; shapes are rounded to whole units
-MOST_MONTHLY = 30_000  # figures of new customers by market and period that the page carries
+MOST_BYTES = 440_000  # of data; beyond it the page leaves out its finest detail, step by step, to load on a phone
+# steps of thrift: 1 new customers by market and period, 2 reasons but of a market's biggest move, 3 all but two moves,
+# 4 all moves
+MOST_THRIFT = 4
 _LIGHT = ("#86390A", "#BF5B1D", "#F0CFB8", "#F5F3F0", "#A9D3D3", "#0B6E75", "#07474C")
 _DARK = ("#FFB98A", "#D9793F", "#6B4430", "#27323B", "#2C5F63", "#3FA9AB", "#B6F2F0")
 
@@ -38,7 +41,11 @@ def render(plan: Plan) -> str:
     """The page as HTML. Style and script are allowed by their hashes, everything else is refused by the page itself."""
     css = (style.TEMPLATES / "dashboard.css").read_text(encoding="utf-8")
     script = (style.TEMPLATES / "dashboard.js").read_text(encoding="utf-8")
-    data, around = _payload(plan)
+    for thrift in range(MOST_THRIFT + 1):
+        data, around = _payload(plan, thrift)
+        text = embedded(data)
+        if len(text.encode("utf-8")) <= MOST_BYTES:
+            break
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(style.TEMPLATES),
         autoescape=True,
@@ -57,7 +64,7 @@ def render(plan: Plan) -> str:
         script=Markup(script),
         style_hash=_sha256(css),
         script_hash=_sha256(script),
-        data=Markup(embedded(data)),
+        data=Markup(text),
         **around,
     )
 
@@ -104,7 +111,7 @@ _FIGURES = {
 }  # fmt: skip
 
 
-def _payload(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
+def _payload(plan: Plan, thrift: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the script reads, and what the template says around it."""
     frame = views.by_market(plan).sort_index()
     if plan.number("value", "signal", "verdict") == "none":
@@ -120,11 +127,11 @@ def _payload(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
             columns[name], words[name] = _coded(frame[name])
     for name in figures:
         columns[name] = [_short(v) for v in frame[name]]
-    if "budget" in plan.tables:
-        columns["moves"], words["channel"], words["reason"] = _moves(plan, frame.index)
+    if "budget" in plan.tables and thrift < 4:
+        columns["moves"], words["channel"], words["reason"] = _moves(plan, frame.index, thrift)
     data: dict[str, Any] = {}
     if "targets" in plan.tables:
-        data |= _periods(plan, frame, columns, words)
+        data |= _periods(plan, frame, columns, words, thrift)
     groups = [(g, t) for g, t in (("region", "Region"), ("territory", "Territory")) if len(words.get(g, [])) > 1]
     shown = _ordering(figures)
     map_, box = _map(plan, frame)
@@ -180,15 +187,21 @@ def _cards(figures: list[str]) -> list[tuple[str, str, str, str]]:
     return cards
 
 
-def _moves(plan: Plan, index: pd.Index) -> tuple[list[list[Any]], list[str], list[str]]:
+def _moves(plan: Plan, index: pd.Index, thrift: int) -> tuple[list[list[Any]], list[str], list[str]]:
     """By market: (channel, now, plan, reason) of the cells that change, biggest first."""
     budget = plan.tables["budget"]
     channel, channels = _coded(budget["channel"].map(channel_name))
-    reason, reasons = _coded(budget["reason"])
-    cells = budget[["market_id", "current", "recommended", "change"]].assign(channel=channel, reason=reason)
+    cells = budget[["market_id", "current", "recommended", "change", "reason"]].assign(channel=channel)
     least = 1e-6 * max(float(cells["current"].sum()), 1e-12)
     cells = cells[cells["change"].abs() > least]
     cells = cells.assign(size=-cells["change"].abs()).sort_values(["market_id", "size", "channel"], kind="stable")
+    place = cells.groupby("market_id").cumcount()
+    if thrift >= 2:
+        cells["reason"] = cells["reason"].where(place == 0, None)
+    if thrift >= 3:
+        cells = cells[place < 2]
+    reason, reasons = _coded(cells["reason"])
+    cells = cells.assign(reason=reason)
     by: dict[Any, list[Any]] = {}
     for r in cells.itertuples(index=False):
         by.setdefault(r.market_id, []).append([r.channel, _short(r.current, 3), _short(r.recommended, 3), r.reason])
@@ -196,7 +209,7 @@ def _moves(plan: Plan, index: pd.Index) -> tuple[list[list[Any]], list[str], lis
 
 
 def _periods(
-    plan: Plan, frame: pd.DataFrame, columns: dict[str, list[Any]], words: dict[str, list[str]]
+    plan: Plan, frame: pd.DataFrame, columns: dict[str, list[Any]], words: dict[str, list[str]], thrift: int
 ) -> dict[str, Any]:
     targets = plan.tables["targets"]
     by = targets.groupby(["market_id", "period"])[["revenue", "new_customers"]].sum()
@@ -210,7 +223,7 @@ def _periods(
         key: [[_short(a), _short(b)] for a, b in zip(revenue[where].sum(), new[where].sum(), strict=True)]
         for key, where in totals.items()
     }
-    if new.size <= MOST_MONTHLY:
+    if thrift < 1:
         columns["monthly"] = [[_short(v, 3) for v in row] for row in new.to_numpy()]
     return {"periods": names, "period_totals": sums}
 

@@ -251,12 +251,12 @@ def shifts(desk: Desk) -> Section | None:
         .head(8)
     )
     if len(best) and float(best["gain"].iloc[0]) > 0:
-        rows = pd.DataFrame({"value": best["gain"], "low": best["gain_low"], "high": best["gain_high"]})
-        rows.index = pd.Index(best["name"])
+        ranges = pd.DataFrame({"value": best["gain"], "low": best["gain_low"], "high": best["gain_high"]})
+        ranges.index = pd.Index(best["name"])
         share = float(best["gain"].clip(lower=0).sum() / desk.frame["gain"].clip(lower=0).sum())
         finding = f"{plural(len(best), 'market')} bring {percent(share)} of what the rises earn"
         alt = f"Margin gained by market with its 90% range. {finding}, first {label(best['name'].iloc[0], 40)}."
-        svg = figures.dots_on_bars(rows, "Margin gained against today's allocation (dot; bar: 90%)", desk.money)
+        svg = figures.dots_on_bars(ranges, "Margin gained against today's allocation (dot; bar: 90%)", desk.money)
         blocks.append(desk.figure("gains", finding, alt, svg))
     frontier = _frontier(desk)
     return Section("What it brings", title, (*blocks, *frontier, *response(desk)))
