@@ -52,7 +52,7 @@ def market_data(
     customers: pd.DataFrame, active: pd.Series | None = None, current: pd.DataFrame | None = None, markets=None
 ) -> MarketData:
     """Cells as the data stage leaves them; ``active``: True for customers on the books (default: all)."""
-    frame = customers.assign(segment=customers["segment"] if "segment" in customers else "All")
+    frame = customers.assign(segment=customers.get("segment", "All"))
     frame["on"] = 1.0 if active is None else frame["customer_id"].map(active).fillna(False).astype(float)
     frame["new"] = 1.0
     cells = frame.groupby(["market_id", "segment"], as_index=False).agg(

@@ -101,7 +101,7 @@ class BetaGeoNBD(BaseEstimator):
 
     Examples
     --------
-    >>> model = BetaGeoNBD().fit([2, 1, 0, 0, 5], [30.4, 1.7, 0, 0, 36], [38.9, 38.9, 38.9, 30, 38], [20, 90, 300, 99, 9])
+    >>> model = BetaGeoNBD().fit([2, 1, 0, 5], [30.4, 1.7, 0, 36], [38.9, 38.9, 38.9, 38], [20, 90, 300, 9])
     >>> model.converged_
     True
     """
@@ -191,7 +191,7 @@ class BetaGeoNBD(BaseEstimator):
         return {"r": self.r_, "alpha": self.alpha_, "a": self.a_, "b": self.b_}
 
     def p_alive(self, x: np.ndarray, t_x: np.ndarray, T: np.ndarray) -> np.ndarray:
-        """Probability that a customer with this history has not left (1 for who bought once: the model's convention)."""
+        """Probability that a customer with this history has not left (1 for who bought once, by construction)."""
         check_is_fitted(self, "r_")
         return p_alive(self.r_, self.alpha_, self.a_, self.b_, x, t_x, T)
 
@@ -199,7 +199,7 @@ class BetaGeoNBD(BaseEstimator):
         """Repeat purchases that a new customer makes up to time ``t`` after the first one."""
         check_is_fitted(self, "r_")
         times = np.atleast_1d(np.asarray(t, float))
-        path = residual_paths(np.array([self.r_]), np.array([self.alpha_]), self.a_, self.b_, times)[0][0]
+        path = residual_paths(self.r_, self.alpha_, self.a_, self.b_, times)[0][0]
         return path if np.ndim(t) else path[0]
 
     def conditional_expected_purchases(self, t: float, x: np.ndarray, t_x: np.ndarray, T: np.ndarray) -> np.ndarray:

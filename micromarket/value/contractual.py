@@ -15,7 +15,7 @@ from micromarket.value.prior_mean import fit_effects
 from micromarket.value.residual_table import _chebyshev, _lagrange
 from micromarket.value.sbg import ShiftedBetaGeometric, discount_factors
 from micromarket.value.signal import Component, analysis_of_variance, verdict
-from micromarket.value.spend import money_effects, money_signal, segment_ratio
+from micromarket.value.spend import money_effects, money_signal, pool_current, segment_ratio
 
 FEWEST_CUSTOMERS, FEWEST_LOST = 100, 20
 _STEP = 0.1
@@ -173,18 +173,29 @@ def model_contracts(
     tables = world.tables(theta)
     zero = np.zeros(len(cells), int)
     now = t.gone == 0
-    weights = {"revenue": t.value[now], "months": t.customers[now]}
     active = cells.total(t.cell[now], t.customers[now])
     value_now = cells.total(t.cell[now], t.value[now])
 
     def new(u: np.ndarray) -> np.ndarray:
         return world.lookup(tables, cells.segment, zero, u[:, 0])
 
-    def current(u: np.ndarray, kind: str) -> np.ndarray:
-        rows = weights[kind] * world.lookup(tables, t.segment[now], t.age[now], u[t.cell[now], 0])
-        total, own = cells.total(t.cell[now], rows), new(u) * (unit if kind == "revenue" else 1.0)
-        scale = segment_ratio(cells, total, active * own)[cells.segment]
-        return np.where(active > 0, total / np.maximum(active, 1e-300), own * np.where(scale > 0, scale, 1.0))
+    def current(u: np.ndarray) -> np.ndarray:
+        """Mean discounted revenue and months over each cell's active customers."""
+        left = world.lookup(tables, t.segment[now], t.age[now], u[t.cell[now], 0])
+        means = []
+        for weight, own in ((t.value[now], new(u) * unit), (t.customers[now], new(u))):
+            total = cells.total(t.cell[now], weight * left)
+            scale = segment_ratio(cells, total, active * own)[cells.segment]
+            means.append(
+                np.where(active > 0, total / np.maximum(active, 1e-300), own * np.where(scale > 0, scale, 1.0))
+            )
+        return np.stack(means, axis=1)
+
+    lived = world.lookup(tables, t.segment[now], t.age[now], theta[t.cell[now], 0]) ** 2
+    revenue, stay = LogQuadratic.around(current, theta, _STEP)
+    squares = cells.total(t.cell[now], lived * counts["value2"].to_numpy(float)[now])
+    revenue, current_sd = pool_current(cells, revenue, active, new(theta) * unit, squares)
+    stay, _ = pool_current(cells, stay, active, new(theta), cells.total(t.cell[now], lived * t.customers[now]))
 
     rate = np.exp(theta[:, 0])
     kept = t.value[now] * np.exp(-rate[t.cell[now]] * world.stay(12)[now])
@@ -194,16 +205,17 @@ def model_contracts(
     retention = np.where(value_now > 0, kept_share, survival[:, 12]) ** (1 / 12)
     halves = (survival[:, :-1] + survival[:, 1:]) / 2
     path = np.concatenate([np.zeros((len(cells), 1)), np.cumsum(halves[:, :horizon] * world._mid, axis=1)], axis=1)
-    lifetimes = LogQuadratic.around(new, theta, _STEP)
+    (lifetimes,) = LogQuadratic.around(lambda u: new(u)[:, None], theta, _STEP)
     return CellModel(
         cells=cells,
         behaviour=behaviour,
         money=money,
         new_count=lifetimes,
         new_months=lifetimes,
-        current_revenue=LogQuadratic.around(lambda u: current(u, "revenue"), theta, _STEP),
-        current_months=LogQuadratic.around(lambda u: current(u, "months"), theta, _STEP),
+        current_revenue=revenue,
+        current_months=stay,
         unit=unit,
+        current_sd=current_sd,
         money_share=np.where(active > 0, 0.0, 1.0),
         margin_rate=np.full(len(cells), margin_rate),
         margin_sd=np.zeros(len(cells)),

@@ -118,7 +118,7 @@ def _from_contracts(
         cells, counts, moments, X, money.margin_rate, money.discount_rate, money.horizon_months
     )  # fmt: skip
     model = replace(model, warnings=[*model.warnings, *warnings])
-    return model, hide_departures(dataset, customers, cells, X, model, bounds, as_of)
+    return model, hide_departures(dataset, customers, cells, bounds, as_of)
 
 
 def _records_begin(counts: pd.DataFrame, bounds: dict[str, Any], as_of: dt.date) -> tuple[dt.date | None, list[str]]:
@@ -159,10 +159,10 @@ def _from_transactions(
     counts = s.count_purchases(customers, buyers)
     if not len(counts):
         raise _nobody(settings, "transactions")
-    spend, moments = s.count_spend(customers, buyers), s.log_spend_moments(customers, buyers)
-    model = model_purchases(cells, counts, spend, moments, X, money.discount_rate, money.horizon_months)
+    spend = s.count_spend(customers, buyers)
+    model = model_purchases(cells, counts, spend, X, money.discount_rate, money.horizon_months)
     first = as_of - dt.timedelta(days=int(counts["T"].max()))
-    return model, hide_purchases(dataset, customers, cells, X, first, as_of)
+    return model, hide_purchases(dataset, customers, cells, first, as_of)
 
 
 def _from_summary(
@@ -176,8 +176,8 @@ def _from_summary(
         buyers = s.summary_buyers(dataset, money.margin_rate)
         counts = s.count_purchases(customers, buyers)
         if len(counts):
-            spend, moments = s.count_spend(customers, buyers), s.log_spend_moments(customers, buyers)
-            return model_purchases(cells, counts, spend, moments, X, money.discount_rate, money.horizon_months)
+            spend = s.count_spend(customers, buyers)
+            return model_purchases(cells, counts, spend, X, money.discount_rate, money.horizon_months)
     counts = s.observed_value(dataset, customers)
     if not len(counts):
         raise _nobody(settings, "customer_summary")
@@ -273,7 +273,7 @@ def _notes(
             "clv": equity / total if total else markets["clv"].mean(),
             "customer_equity": equity,
             "new_customer_clv": float(of_company @ markets["new_customer_clv"].to_numpy()),
-            "spend_share_lowest_decile": _lowest_decile(markets, spend),
+            "spend_share_lowest_decile": _lowest_decile(markets, spend) if signal["verdict"] != "none" else None,
             **numbers,
         },
         assumptions=tuple(assumptions),

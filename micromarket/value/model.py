@@ -13,6 +13,9 @@ from micromarket.notes import Assumption
 from micromarket.value.pooling import Posterior
 from micromarket.value.signal import Component
 
+#: Above this, market x segment pairs that don't occur are left out.
+MOST_CELLS = 100_000
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -28,25 +31,27 @@ class Cells:
 
     @classmethod
     def of(cls, pairs: pd.DataFrame, market_ids: list[str]) -> Cells:
-        """All ``pairs`` (market_id, segment); markets without any get every segment, so that none is without value."""
+        """Every market with every segment, so that none is without value (of a great many, the ``pairs`` that occur,
+        and every segment for markets without any)."""
         pairs = pairs[["market_id", "segment"]].drop_duplicates()
         pairs = pairs[pairs["market_id"].isin(market_ids)]
         segments = sorted(pairs["segment"].unique()) or ["All"]
-        without = sorted(set(market_ids) - set(pairs["market_id"]))
+        few = len(set(market_ids)) * len(segments) <= MOST_CELLS
+        without = sorted(set(market_ids) if few else set(market_ids) - set(pairs["market_id"]))
         more = pd.DataFrame([(m, s) for m in without for s in segments], columns=["market_id", "segment"])
-        pairs = pd.concat([pairs, more]).sort_values(["market_id", "segment"])
+        pairs = pd.concat([pairs, more]).drop_duplicates().sort_values(["market_id", "segment"])
         ids = sorted(set(market_ids))
         return cls(
-            market=pd.Index(ids).get_indexer(pairs["market_id"]),
-            segment=pd.Index(segments).get_indexer(pairs["segment"]),
+            market=pd.Index(ids).get_indexer(pd.Index(pairs["market_id"])),
+            segment=pd.Index(segments).get_indexer(pd.Index(pairs["segment"])),
             market_ids=tuple(ids),
             segments=tuple(segments),
         )
 
     def locate(self, frame: pd.DataFrame) -> np.ndarray:
         """Index of the cell of each row, -1 where there is none."""
-        m = pd.Index(self.market_ids).get_indexer(frame["market_id"])
-        s = pd.Index(self.segments).get_indexer(frame["segment"])
+        m = pd.Index(self.market_ids).get_indexer(pd.Index(frame["market_id"]))
+        s = pd.Index(self.segments).get_indexer(pd.Index(frame["segment"]))
         table = np.full((len(self.market_ids) + 1, len(self.segments) + 1), -1)
         table[self.market, self.segment] = np.arange(len(self))
         return np.where((m >= 0) & (s >= 0), table[m, s], -1)
@@ -62,24 +67,24 @@ class Cells:
 
 @dataclass(frozen=True)
 class LogQuadratic:
-    """A positive quantity of each cell as exp(centre + slope . d + bend . d^2), d: departure from the posterior mean."""
+    """A positive quantity of each cell, exp(centre + slope . d + bend . d^2), d: departure from the posterior mean."""
 
     centre: np.ndarray
     slope: np.ndarray
     bend: np.ndarray
 
     @classmethod
-    def around(cls, function: Callable[[np.ndarray], np.ndarray], theta: np.ndarray, step: float) -> LogQuadratic:
-        """By central differences of ``function``: (cells, k) -> positive (cells,)."""
+    def around(cls, function: Callable[[np.ndarray], np.ndarray], theta: np.ndarray, step: float) -> list[LogQuadratic]:
+        """One for each column of ``function``: (cells, k) -> positive (cells, q), by central differences."""
         middle = np.log(np.maximum(function(theta), 1e-300))
-        slope, bend = np.empty_like(theta), np.empty_like(theta)
+        slope, bend = np.empty((*middle.shape, theta.shape[1])), np.empty((*middle.shape, theta.shape[1]))
         for j in range(theta.shape[1]):
             move = np.zeros(theta.shape[1])
             move[j] = step
             up = np.log(np.maximum(function(theta + move), 1e-300))
             down = np.log(np.maximum(function(theta - move), 1e-300))
-            slope[:, j], bend[:, j] = (up - down) / (2 * step), (up + down - 2 * middle) / (2 * step**2)
-        return cls(middle, slope, bend)
+            slope[:, :, j], bend[:, :, j] = (up - down) / (2 * step), (up + down - 2 * middle) / (2 * step**2)
+        return [cls(middle[:, q], slope[:, q], bend[:, q]) for q in range(middle.shape[1])]
 
     def at(self, departure: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """``departure``: (draws, cells, k) -> (draws, cells)."""
@@ -102,6 +107,8 @@ class CellModel:
         Mean over customers now on the books: discounted revenue (money), months alive.
     unit : array (cells,)
         Money per purchase or month of a new customer.
+    current_sd : array (cells,)
+        Standard error of log current revenue from which customers a market happens to hold today.
     money_share : array (cells,)
         Elasticity of current revenue to ``money`` (0 where today's revenue is known).
     margin_rate, margin_sd : arrays (cells,)
@@ -124,6 +131,7 @@ class CellModel:
     current_revenue: LogQuadratic
     current_months: LogQuadratic
     unit: np.ndarray
+    current_sd: np.ndarray
     money_share: np.ndarray
     margin_rate: np.ndarray
     margin_sd: np.ndarray

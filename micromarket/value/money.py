@@ -81,6 +81,7 @@ def levelled(model: CellModel) -> CellModel:
         model,
         current_revenue=quadratic(model.current_revenue),
         current_months=quadratic(model.current_months),
+        current_sd=level(model.current_sd) * 0,
         money_share=level(model.money_share),
         retention=level(model.retention),
     )
@@ -90,7 +91,7 @@ def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int)
     """Values of all cells and of all markets (money per customer), with 90% intervals from joint posterior draws."""
     cells = model.cells
     k, segments = model.behaviour.base.shape[1], len(cells.segments)
-    parts: dict[str, tuple[int, ...]] = {"shared": (segments,), "margin": ()}
+    parts: dict[str, tuple[int, ...]] = {"shared": (segments,), "today": (segments,), "margin": ()}
     for name, width in (("behaviour", k), ("money", 1)):
         parts |= {f"{name}.market": (width,), f"{name}.own": (segments, width), f"{name}.segment": (segments, width)}
     normals = even_normals(DRAWS, parts, seed)
@@ -112,8 +113,10 @@ def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int)
         margin = model.margin_rate[chunk] + normals["margin"].reshape(-1, 1) * model.margin_sd[chunk]
         revenue = model.unit[chunk] * np.exp(money) * model.new_count.at(away, chunk) * shared
         new = revenue * margin - servicing_cost * model.new_months.at(away, chunk) * shared
-        now = model.current_revenue.at(away, chunk) * np.exp(model.money_share[chunk] * money) * shared * margin
-        now = now - servicing_cost * model.current_months.at(away, chunk) * shared
+        sd = model.current_sd[chunk]
+        today = shared * np.exp(normals["today"][:, cells.segment[chunk]] * sd - sd**2 / 2)
+        now = model.current_revenue.at(away, chunk) * np.exp(model.money_share[chunk] * money) * margin
+        now = (now - servicing_cost * model.current_months.at(away, chunk)) * today
         of_cells.append(_summary(now, new))
         edges = starts[first:last] - starts[first]
         of_markets.append(

@@ -12,7 +12,7 @@ Derivatives = tuple[float, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Maximum:
-    """``theta``: where; ``value``: the function there; ``information``: minus its Hessian; ``converged``: by gradient."""
+    """``theta``: where; ``value``: the function there; ``information``: minus its Hessian."""
 
     theta: np.ndarray
     value: float

@@ -14,7 +14,14 @@ from micromarket.value.prior_mean import fit_effects
 from micromarket.value.purchases import Histories, PurchaseCells, fit_segments
 from micromarket.value.quadrature import residual_paths
 from micromarket.value.signal import verdict
-from micromarket.value.spend import basket_variance, margin_ratio, money_effects, money_signal, population_weights
+from micromarket.value.spend import (
+    basket_variance,
+    margin_ratio,
+    money_effects,
+    money_signal,
+    pool_current,
+    population_weights,
+)
 from micromarket.value.summaries import DAYS_PER_MONTH
 
 _STEP = 0.15
@@ -25,7 +32,6 @@ def model_purchases(
     cells: Cells,
     counts: pd.DataFrame,
     spend: pd.DataFrame,
-    moments: pd.DataFrame,
     X: np.ndarray,
     discount_rate: float,
     horizon: int,
@@ -36,7 +42,7 @@ def model_purchases(
         raise ValueError("no customer has a purchase")
     fits = fit_segments(histories, len(cells.segments))
     world = PurchaseCells(cells, histories, fits, discount_rate, horizon)
-    components = [world.signal(), money_signal("money per purchase", moments, cells)]
+    components = [world.signal(), money_signal("money per purchase", counts, cells)]
     fixed = verdict(components)["verdict"] == "none"
 
     effects, _ = fit_effects(world.likelihood(), cells, X, k=2, fixed=fixed)
@@ -68,8 +74,16 @@ def model_purchases(
         totals = world.current(tables, t, slice(0, 2), (per_row, histories.customers))
         return _per_customer(cells, totals, n, world.new(tables, t, slice(0, 2)) * np.stack([unit, unit**0], 1))
 
-    def revenue(t: np.ndarray) -> np.ndarray:
-        return current(t)[:, 0]
+    among = counts["amount2"].to_numpy(float) - histories.amount**2 / histories.customers
+    square = per_row**2 / histories.customers + ((1 - weight) / (histories.x + 1)) ** 2 * np.maximum(among, 0.0)
+    squares = world.current(tables, theta, slice(0, 2), (square, histories.customers), power=2)
+    like_new = centre[:, :2] * np.stack([unit, unit**0], 1)
+    income, stay = LogQuadratic.around(current, theta, _STEP)
+    income, current_sd = pool_current(cells, income, n, like_new[:, 0], squares[:, 0])
+    stay, _ = pool_current(cells, stay, n, like_new[:, 1], squares[:, 1])
+    new_count, new_months = LogQuadratic.around(
+        lambda t: world.new(tables, t, slice(0, 2)) + np.array([1.0, 0.0]), theta, _STEP
+    )
 
     later = world.current(tables, theta, slice(2, 5), (per_row,) * 3)
     later = _per_customer(cells, later, n, centre[:, 2:5])
@@ -82,11 +96,12 @@ def model_purchases(
         cells=cells,
         behaviour=behaviour,
         money=money,
-        new_count=LogQuadratic.around(lambda t: 1 + world.new(tables, t, slice(0, 1))[:, 0], theta, _STEP),
-        new_months=LogQuadratic.around(lambda t: world.new(tables, t, slice(1, 2))[:, 0], theta, _STEP),
-        current_revenue=LogQuadratic.around(revenue, theta, _STEP),
-        current_months=LogQuadratic.around(lambda t: current(t)[:, 1], theta, _STEP),
+        new_count=new_count,
+        new_months=new_months,
+        current_revenue=income,
+        current_months=stay,
         unit=unit,
+        current_sd=current_sd,
         money_share=np.where(n > 0, np.clip(share, 0, 1), 1.0),
         margin_rate=margin_rate,
         margin_sd=margin_sd,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -21,9 +23,8 @@ def model_observed(cells: Cells, counts: pd.DataFrame, X: np.ndarray, margin_rat
     components = [money_signal("revenue per customer", counts, cells)]
     at = cells.locate(counts)
     counts, at = counts[at >= 0], at[at >= 0]
-    n, amount, amount2, repeaters = (
-        cells.total(at, counts[c].to_numpy(float, na_value=0.0))
-        for c in ("customers", "amount", "amount2", "repeaters")
+    n, amount, amount2 = (
+        cells.total(at, counts[c].to_numpy(float, na_value=0.0)) for c in ("customers", "amount", "amount2")
     )
     # who bought more than once: n, sum and sum of squares of a 0/1 variable
     repeat = counts.assign(n=counts["customers"], total=counts["repeaters"], square=counts["repeaters"])
@@ -39,7 +40,7 @@ def model_observed(cells: Cells, counts: pd.DataFrame, X: np.ndarray, margin_rat
     one, nothing = LogQuadratic(np.zeros(len(cells)), none, none), LogQuadratic(np.full(len(cells), -700.0), none, none)
     flat = np.ones((len(cells), 2))
     customers = cells.by_segment(n)
-    models = [
+    models: list[dict[str, Any]] = [
         {
             "segment": s,
             "model": "observed",
@@ -59,6 +60,7 @@ def model_observed(cells: Cells, counts: pd.DataFrame, X: np.ndarray, margin_rat
         current_revenue=LogQuadratic(np.log(np.maximum(unit, 1e-300)), none, none),
         current_months=nothing,
         unit=unit,
+        current_sd=np.zeros(len(cells)),
         money_share=np.ones(len(cells)),
         margin_rate=np.full(len(cells), margin_rate),
         margin_sd=np.zeros(len(cells)),

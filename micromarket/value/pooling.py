@@ -133,8 +133,8 @@ class MarketEffects(BaseEstimator):
         prior_markets: float = 2.0,
         fixed: bool = False,
         largest: int = 2000,
-        rounds: int = 25,
-        inner: int = 12,
+        rounds: int = 12,
+        inner: int = 80,
     ):
         self.prior_sd = prior_sd
         self.prior_markets = prior_markets
@@ -150,8 +150,10 @@ class MarketEffects(BaseEstimator):
         segment: np.ndarray,
         k: int = 1,
         offset: np.ndarray | None = None,
+        start: MarketEffects | None = None,
     ) -> Self:
-        """``market``, ``segment``: index of each cell (from 0); ``offset`` (cells, k): what market features explain."""
+        """``market``, ``segment``: index of each cell (from 0); ``offset`` (cells, k): what market features explain;
+        ``start``: a fit to the same cells to begin from."""
         cells, markets, segments = len(market), int(market.max()) + 1, int(segment.max()) + 1
         self._index = (market, segment, markets, segments)
         self._learn = np.zeros(markets, bool)
@@ -162,20 +164,26 @@ class MarketEffects(BaseEstimator):
         mean, V = np.zeros((segments, k)), np.eye(k) * 0.04
         W = np.eye(k) * (0.02 if several else 1e-10)
         theta, self.converged_ = offset.copy(), False
+        if start is not None:
+            mean, V, W, theta = start._state
         for turn in range(self.rounds):
             gradient, curvature = likelihood(theta)
             curvature = _positive(curvature)
             info = gradient + np.einsum("cij,cj->ci", curvature, theta - offset)
             for _ in range(self.inner):
+                before = np.stack([np.diag(V), np.diag(W)])
                 mean, V, W = self._update(info, curvature, mean, V, W, prior, several)
+                if np.abs(np.stack([np.diag(V), np.diag(W)]) / before - 1).max() < 2e-3:
+                    break
             posterior = self._posterior(info, curvature, mean, V, W, offset)
             moved = np.clip(posterior.mean - theta, -1.0, 1.0)
             theta = theta + moved
-            if np.abs(moved).max() < 2e-4 and turn > 2:
+            if np.abs(moved).max() < 2e-3 and turn > 0:
                 self.converged_ = True
                 break
         self.mean_, self.market_variance_, self.cell_variance_ = mean, V, W
         self.observed_ = (info, curvature)
+        self._state: tuple[np.ndarray, ...] = (mean, V, W, theta)
         if self.fixed:
             nothing = np.zeros_like(info), np.zeros_like(curvature)
             spread = self._posterior(*nothing, mean, V, W, np.zeros_like(offset))
@@ -188,12 +196,12 @@ class MarketEffects(BaseEstimator):
         """Precision and information of each cell about mean + market, posterior of the market effects."""
         market, segment, markets, _ = self._index
         k = info.shape[1]
-        shrink = np.linalg.inv(np.eye(k) + curvature @ W)
+        shrink = _inverse(np.eye(k) + curvature @ W)
         precision = shrink @ curvature
         about = np.einsum("cij,cj->ci", shrink, info)
-        total = _sum_by(precision, market, markets) + np.linalg.inv(V)
+        total = _sum_by(precision, market, markets) + _inverse(V)
         right = _sum_by(about - np.einsum("cij,cj->ci", precision, mean[segment]), market, markets)
-        covariance = np.linalg.inv(total)
+        covariance = _inverse(total)
         return precision, about, np.einsum("mij,mj->mi", covariance, right), covariance
 
     def _update(self, info, curvature, mean, V, W, prior, several):  # type: ignore[no-untyped-def]
@@ -202,13 +210,13 @@ class MarketEffects(BaseEstimator):
         precision, about, u, covariance = self._market_level(info, curvature, mean, V, W)
         left = _sum_by(precision, segment, segments) + np.eye(k)  # segment means ~ N(0, 1): thin segments stay near
         right = _sum_by(about - np.einsum("cij,cj->ci", precision, u[market]), segment, segments)
-        mean = np.einsum("sij,sj->si", np.linalg.inv(left), right)
+        mean = np.einsum("sij,sj->si", _inverse(left), right)
         learn = self._learn
         second = np.einsum("mi,mj->ij", u[learn], u[learn]) + covariance[learn].sum(axis=0)
         new_V = (second + self.prior_markets * prior) / (learn.sum() + self.prior_markets)
         if several:
             use = learn[market]
-            own = np.linalg.inv(curvature[use] + np.linalg.inv(W))
+            own = _inverse(curvature[use] + _inverse(W))
             away = info[use] - np.einsum("cij,cj->ci", curvature[use], mean[segment[use]] + u[market[use]])
             w = np.einsum("cij,cj->ci", own, away)
             pull = own @ curvature[use]
@@ -221,12 +229,12 @@ class MarketEffects(BaseEstimator):
         market, segment, _, segments = self._index
         k = info.shape[1]
         precision, _, u, covariance = self._market_level(info, curvature, mean, V, W)
-        own = np.linalg.inv(curvature + np.linalg.inv(W))
+        own = _inverse(curvature + _inverse(W))
         shift = own @ curvature
         w = np.einsum("cij,cj->ci", own, info) - np.einsum("cij,cj->ci", shift, mean[segment])
         # precision of each segment's mean once the market effects are integrated out (cells of a market taken apart)
-        about = np.linalg.inv(np.eye(k) + precision @ V) @ precision
-        mean_covariance = np.linalg.inv(_sum_by(about, segment, segments) + np.eye(k))
+        about = _inverse(np.eye(k) + precision @ V) @ precision
+        mean_covariance = _inverse(_sum_by(about, segment, segments) + np.eye(k))
         return Posterior(
             base=mean[segment] + offset,
             market_mean=u,
@@ -238,6 +246,20 @@ class MarketEffects(BaseEstimator):
             market=market,
             segment=segment,
         )
+
+
+def _inverse(matrices: np.ndarray) -> np.ndarray:
+    """Inverses of many small matrices; one and two dimensions in closed form (ten times as fast)."""
+    k = matrices.shape[-1]
+    if k == 1:
+        return 1.0 / matrices
+    if k > 2:
+        return np.linalg.inv(matrices)
+    a, b, c, d = matrices[..., 0, 0], matrices[..., 0, 1], matrices[..., 1, 0], matrices[..., 1, 1]
+    out = np.empty_like(matrices)
+    determinant = a * d - b * c
+    out[..., 0, 0], out[..., 0, 1], out[..., 1, 0], out[..., 1, 1] = d, -b, -c, a
+    return out / determinant[..., None, None]
 
 
 def _sum_by(values: np.ndarray, index: np.ndarray, size: int) -> np.ndarray:

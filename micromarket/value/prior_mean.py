@@ -43,7 +43,7 @@ def fit_effects(
     if not explained.any():
         return effects, False
     offset = explained[cells.market]
-    return MarketEffects().fit(likelihood, cells.market, cells.segment, k, offset), True
+    return MarketEffects().fit(likelihood, cells.market, cells.segment, k, offset, effects), True
 
 
 def _market_estimates(effects: MarketEffects, cells: Cells, k: int) -> tuple[np.ndarray, np.ndarray]:

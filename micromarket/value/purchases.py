@@ -63,7 +63,7 @@ def fit_segments(histories: Histories, segments: int) -> list[BetaGeoNBD]:
 
 
 class PurchaseCells:
-    """All cells under effects theta = (log purchase rate, logit of the mean dropout probability) on their segment's fit.
+    """All cells under effects theta on their segment's fit: log purchase rate, logit of the mean dropout probability.
 
     A rate effect u makes alpha into alpha exp(-u); a dropout effect v moves logit(a / (a + b)) at constant a + b.
     """
@@ -169,7 +169,7 @@ class PurchaseCells:
 
     def new(self, tables: list[ResidualTable], theta: np.ndarray, outputs: slice) -> np.ndarray:
         """Outputs for a customer of each cell right after the first purchase, (cells, q)."""
-        s, parts = self.cells.segment, []
+        s = self.cells.segment
         parts = [np.flatnonzero(s == j) for j in range(len(tables))]
         got = [
             tables[j](
@@ -183,10 +183,15 @@ class PurchaseCells:
         return result
 
     def current(
-        self, tables: list[ResidualTable], theta: np.ndarray, outputs: slice, weights: tuple[np.ndarray, ...]
+        self,
+        tables: list[ResidualTable],
+        theta: np.ndarray,
+        outputs: slice,
+        weights: tuple[np.ndarray, ...],
+        power: int = 1,
     ) -> np.ndarray:
-        """Sums over the customers of each cell of p_alive x output x weight, (cells, q): one weight per output."""
-        h, sums = self.histories, []
+        """Sums over each cell's customers of (p_alive x output)^power x weight, (cells, q): a weight per output."""
+        h = self.histories
         r, alpha, a, b = self.parameters(theta)
         c = h.cell
         there = p_alive(r[c], alpha[c], a[c], b[c], h.x, h.t_x, h.T)
@@ -196,5 +201,5 @@ class PurchaseCells:
             if len(rows):
                 scale = np.log(alpha[c[rows]] + h.T[rows])
                 values[rows] = table(h.x[rows], scale, self._logit[j] + theta[c[rows], 1], outputs)
-        sums = [self.cells.total(c, there * values[:, q] * w) for q, w in enumerate(weights)]
+        sums = [self.cells.total(c, (there * values[:, q]) ** power * w) for q, w in enumerate(weights)]
         return np.stack(sums, axis=1)

@@ -12,6 +12,7 @@ hypergeometric function; it is 0/0 at a = 1 and loses digits near it. The integr
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 NODES = 32
 
@@ -39,13 +40,13 @@ def beta_nodes(a: np.ndarray, b: np.ndarray, nodes: int = NODES) -> tuple[np.nda
 
 
 def residual_paths(
-    s: np.ndarray, scale: np.ndarray, a: np.ndarray, b: np.ndarray, times: np.ndarray
+    s: ArrayLike, scale: ArrayLike, a: ArrayLike, b: ArrayLike, times: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Expected purchases up to each time, and the probability to be alive then, for customers who are alive now.
 
     Parameters
     ----------
-    s, scale, a, b : array of shape (n,)
+    s, scale, a, b : array of shape (n,), or number
         Gamma shape and scale (time) of the rate, Beta parameters of the dropout probability.
     times : array of shape (m,)
         Same unit as ``scale``.
@@ -54,9 +55,8 @@ def residual_paths(
     -------
     purchases, alive : arrays of shape (n, m)
     """
-    s, scale = np.broadcast_arrays(np.atleast_1d(s).astype(float), np.atleast_1d(scale).astype(float))
-    p, weights = beta_nodes(np.broadcast_to(a, s.shape), np.broadcast_to(b, s.shape))
-    return paths_at_nodes(s, scale, p, weights, times)
+    rows = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (s, scale, a, b)))
+    return paths_at_nodes(rows[0], rows[1], *beta_nodes(rows[2], rows[3]), times)
 
 
 def paths_at_nodes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,7 +63,7 @@ class ResidualTable:
         result = np.empty((len(x), len(range(*outputs.indices(self._values.shape[3])))))
         order = np.argsort(level, kind="stable")
         edges = np.flatnonzero(np.diff(level[order], prepend=-1, append=len(self.levels)))
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
+        for first, last in pairwise(edges):
             for lo in range(first, last, 50_000):  # bounds the memory
                 rows = order[lo : min(lo + 50_000, last)]
                 along = _lagrange(self._scale_nodes, log_scale[rows])

@@ -29,7 +29,7 @@ def analysis_of_variance(name: str, n: np.ndarray, total: np.ndarray, square: np
     use = n > 0
     n, total, square = n[use], total[use], square[use]
     k, N = len(n), n.sum()
-    if k < 2 or N <= k:
+    if k < 2 or k >= N:
         return Component(name, 1.0, 1.0, 0.0, 0.0, k)
     between = ((total**2) / n).sum() - total.sum() ** 2 / N
     within = square.sum() - ((total**2) / n).sum()
@@ -47,7 +47,8 @@ def analysis_of_variance(name: str, n: np.ndarray, total: np.ndarray, square: np
 def verdict(components: list[Component]) -> dict[str, object]:
     """The ``signal`` of the notes: do markets differ in value? Holm's correction over the components.
 
-    clear: p < .01 and at least half of the differences between market means are real; none: p >= .05; else weak.
+    clear: p < .01 and at least half of the differences between market means are real; none: p >= .05, or less than a
+    tenth of them is real (many tiny markets can differ significantly, and still be ranked by luck); else weak.
     """
     if not components or max(c.markets for c in components) < 2:
         text = "There are too few markets with customers to tell whether markets differ in value."
@@ -56,7 +57,7 @@ def verdict(components: list[Component]) -> dict[str, object]:
     p = min(1.0, best.p_value * len(components))
     found = [c for c in components if c.p_value * len(components) < 0.05]
     strongest = max((c.reliability for c in found), default=0.0)
-    level = "none" if p >= 0.05 else "clear" if p < 0.01 and strongest >= 0.5 else "weak"
+    level = "none" if p >= 0.05 or strongest < 0.1 else "clear" if p < 0.01 and strongest >= 0.5 else "weak"
     names = " and ".join(c.name for c in found)
     if level == "none":
         text = (

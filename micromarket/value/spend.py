@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from micromarket.value.gamma_gamma import GammaGamma
-from micromarket.value.model import Cells
-from micromarket.value.pooling import Posterior, gamma, normal
+from micromarket.value.model import Cells, LogQuadratic
+from micromarket.value.pooling import MarketEffects, Posterior, gamma, normal
 from micromarket.value.prior_mean import fit_effects
 from micromarket.value.purchases import FEWEST_CUSTOMERS, Histories
 from micromarket.value.signal import Component, analysis_of_variance
@@ -31,7 +31,7 @@ def money_effects(
     """
     level = np.maximum(segment_ratio(cells, amount, units), 0.0)[cells.segment]
     expected = level * units
-    safe = np.maximum(expected, 1e-300)
+    safe = np.maximum(expected, 1e-100)
     size = np.where(expected > 0, safe**2 / np.maximum(variance, 1e-6 * safe**2), 0.0)
     ratio = np.where(expected > 0, amount / safe, 1.0)
     effects, used = fit_effects(gamma(ratio, size), cells, X, fixed=fixed)
@@ -74,15 +74,19 @@ def population_weights(spend: pd.DataFrame, cells: Cells, histories: Histories) 
         own = spend[spend["segment"] == segment]
         if own["customers"].sum() < FEWEST_CUSTOMERS:
             if everyone is None and len(spend):
-                everyone = GammaGamma(prior_sd=2.0).fit(spend["n"], spend["mean_spend"], spend["customers"])
+                everyone = _baskets(spend)
             model = everyone
         else:
-            model = GammaGamma(prior_sd=2.0).fit(own["n"], own["mean_spend"], own["customers"])
+            model = _baskets(own)
         if model is not None:
             rows = histories.segment == s
             weight[rows] = model.population_weight(n[rows])
             models.append(model)
     return weight, models
+
+
+def _baskets(spend: pd.DataFrame) -> GammaGamma:
+    return GammaGamma(prior_sd=2.0).fit(*(spend[c].to_numpy(float) for c in ("n", "mean_spend", "customers")))
 
 
 def margin_ratio(
@@ -96,7 +100,7 @@ def margin_ratio(
     s = cells.segment
     squares = sums["margin2"] - 2 * level[s] * sums["amount_margin"] + level[s] ** 2 * sums["amount2"]
     spread = cells.by_segment(np.maximum(squares, 0)) / np.maximum(cells.by_segment(sums["amount2"]), 1e-300)
-    variance = spread[s] * sums["amount2"] / np.maximum(sums["amount"], 1e-300) ** 2
+    variance = spread[s] * sums["amount2"] / np.maximum(sums["amount"], 1e-100) ** 2
     if (spread < 1e-10).all():  # one rate for everything
         return level[s], np.zeros(len(cells))
     known = (sums["amount"] > 0) & (variance > 0)
@@ -115,3 +119,25 @@ def money_signal(name: str, moments: pd.DataFrame, cells: Cells) -> Component:
     square = square - 2 * mean * total + mean**2 * n
     total = total - mean * n
     return analysis_of_variance(name, *(np.bincount(cells.market, weights=v) for v in (n, total, square)))
+
+
+def pool_current(
+    cells: Cells, mean: LogQuadratic, n: np.ndarray, of_new: np.ndarray, squares: np.ndarray
+) -> tuple[LogQuadratic, np.ndarray]:
+    """A quantity's mean over today's customers as a trait of the market, and its standard error on the log scale.
+
+    A market of five customers may hold five good ones by luck, so the mean leans on what the market's own effects say
+    (a new customer's quantity, scaled as in its segment), the more the fewer customers there are. ``squares``: sums
+    of the customers' squared quantities.
+    """
+    amount = n * np.exp(mean.centre)
+    scale = segment_ratio(cells, amount, n * of_new)
+    level = np.maximum(of_new * np.where(scale > 0, scale, 1.0)[cells.segment], 1e-300)
+    within = np.where(n > 1, np.maximum(squares - amount**2 / np.maximum(n, 1), 0.0) / level**2, 0.0)
+    freedom = cells.by_segment(np.maximum(n - 1, 0.0))
+    variation = np.maximum(cells.by_segment(within) / np.maximum(freedom, 1.0), 1e-4)[cells.segment]
+    effects = MarketEffects().fit(
+        gamma(amount / np.maximum(level * n, 1e-300), n / variation), cells.market, cells.segment
+    )
+    theta, variance = effects.posterior_.mean[:, 0], effects.posterior_.covariance[:, 0, 0]
+    return LogQuadratic(np.log(level) + theta + variance / 2, mean.slope, mean.bend), np.sqrt(variance)

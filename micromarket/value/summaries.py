@@ -71,9 +71,12 @@ def count_purchases(customers: ibis.Table, buyers: ibis.Table) -> pd.DataFrame:
     """Customers by market, segment and exact history (days), with sums that the spend models need.
 
     Columns: market_id, segment, x, t_x, T, customers, amount, margin (sums, money), amount2, margin2, amount_margin
-    (sums of squares and products).
+    (sums of squares and products), n, total, square (count, sum and sum of squares of customers' log mean spend per
+    purchase, where positive).
     """
     t = customers.inner_join(buyers, "customer_id")
+    positive = t.amount > 0
+    log = (ibis.greatest(t.amount, 1e-9) / (t.x + 1)).ln()
     return _sorted(
         t.group_by("market_id", "segment", "x", "t_x", "T").aggregate(
             customers=t.customer_id.count().cast("float64"),
@@ -82,6 +85,9 @@ def count_purchases(customers: ibis.Table, buyers: ibis.Table) -> pd.DataFrame:
             amount2=(t.amount * t.amount).sum(),
             margin2=(t.margin * t.margin).sum(),
             amount_margin=(t.amount * t.margin).sum(),
+            n=positive.cast("float64").sum(),
+            total=ibis.ifelse(positive, log, 0.0).sum(),
+            square=ibis.ifelse(positive, log * log, 0.0).sum(),
         ),
         ["market_id", "segment", "x", "t_x", "T"],
     )
@@ -97,12 +103,6 @@ def count_spend(customers: ibis.Table, buyers: ibis.Table) -> pd.DataFrame:
         customers=t.customer_id.count().cast("float64"), mean_spend=(t.amount / t.n).mean()
     )
     return _sorted(counted, by)
-
-
-def log_spend_moments(customers: ibis.Table, buyers: ibis.Table) -> pd.DataFrame:
-    """market_id, segment, n, total, square: count, sum and sum of squares of customers' log mean spend per purchase."""
-    t = customers.inner_join(buyers.filter(buyers.amount > 0), "customer_id")
-    return _log_moments(t.mutate(value=(t.amount / (t.x + 1)).ln()))
 
 
 def later_purchases(customers: ibis.Table, days: ibis.Table, known: ibis.Table, after: dt.date) -> pd.DataFrame:
@@ -203,9 +203,14 @@ def contract_bounds(contracts: ibis.Table) -> dict[str, Any]:
 
 
 def log_value_moments(customers: ibis.Table, contracts: ibis.Table) -> pd.DataFrame:
-    """As :func:`log_spend_moments`, of the log monthly value."""
+    """market_id, segment, n, total, square: count, sum and sum of squares of customers' log monthly value."""
     t = customers.inner_join(contracts.filter(contracts.value > 0), "customer_id")
-    return _log_moments(t.mutate(value=t.value.ln()))
+    t = t.mutate(value=t.value.ln())
+    by = ["market_id", "segment"]
+    moments = t.group_by(by).aggregate(
+        n=t.value.count().cast("float64"), total=t.value.sum(), square=(t.value * t.value).sum()
+    )
+    return _sorted(moments, by)
 
 
 def observed_value(dataset: Tables, customers: ibis.Table) -> pd.DataFrame:
@@ -246,14 +251,6 @@ def summary_buyers(dataset: Tables, margin_rate: float | None) -> ibis.Table:
         t_x=ibis.ifelse(t.orders > 1, ibis.least(last, T), 0).cast("int32"),
         T=T,
     )
-
-
-def _log_moments(t: ibis.Table) -> pd.DataFrame:
-    by = ["market_id", "segment"]
-    moments = t.group_by(by).aggregate(
-        n=t.value.count().cast("float64"), total=t.value.sum(), square=(t.value * t.value).sum()
-    )
-    return _sorted(moments, by)
 
 
 def _sorted(table: ibis.Table, by: list[str]) -> pd.DataFrame:

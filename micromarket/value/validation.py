@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+import ibis
 import numpy as np
 import pandas as pd
 
-from micromarket.value import contractual, noncontractual
+from micromarket.value import contractual
 from micromarket.value import summaries as s
-from micromarket.value.model import CellModel, Cells
+from micromarket.value.model import Cells
+from micromarket.value.pooling import CellLikelihood, MarketEffects, poisson
 from micromarket.value.purchases import Histories, PurchaseCells, fit_segments
 
 FEWEST_EVENTS = 30
@@ -41,7 +43,7 @@ def cut_day(first: dt.date, as_of: dt.date) -> dt.date | None:
 
 
 def hide_purchases(
-    dataset: s.Tables, customers: object, cells: Cells, X: np.ndarray, first: dt.date, as_of: dt.date
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, first: dt.date, as_of: dt.date
 ) -> Holdout | None:
     """Purchases of known customers after the cut."""
     cut = cut_day(first, as_of)
@@ -49,8 +51,8 @@ def hide_purchases(
         return None
     days = s.purchase_days(dataset, None, as_of)
     known = s.purchase_customers(s.purchase_days(dataset, None, cut), cut)
-    histories, counts = Histories.of(s.count_purchases(customers, known), cells)  # type: ignore[arg-type]
-    later = s.later_purchases(customers, days, known, cut)  # type: ignore[arg-type]
+    histories, counts = Histories.of(s.count_purchases(customers, known), cells)
+    later = s.later_purchases(customers, days, known, cut)
     if not len(counts) or later["purchases"].sum() < FEWEST_EVENTS:
         return None
     fits = fit_segments(histories, len(cells.segments))
@@ -58,7 +60,7 @@ def hide_purchases(
     world = PurchaseCells(cells, histories, fits, 0.0, months)
     # the path in the table is by month: stretch the month so that it ends on the last day
     world.month_days = (as_of - cut).days / months
-    effects, _ = noncontractual.fit_effects(world.likelihood(), cells, X, k=2)
+    effects = _fit(world.likelihood(), cells, 2)
     predicted = []
     for theta in (effects.posterior_.mean, effects.mean_[cells.segment]):
         tables = world.tables(theta, 0.1)
@@ -67,7 +69,7 @@ def hide_purchases(
 
 
 def hide_departures(
-    dataset: s.Tables, customers: object, cells: Cells, X: np.ndarray, model: CellModel, bounds: dict, as_of: dt.date
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, bounds: dict, as_of: dt.date
 ) -> Holdout | None:
     """Departures, after the cut, of customers who were there on it."""
     first = bounds["first_start"]
@@ -75,16 +77,16 @@ def hide_departures(
     if cut is None or bounds["first_end"] > cut - (as_of - cut) / 2:
         return None
     contracts = s.contract_customers(dataset, cut)
-    t, counts = contractual.Tenures.of(s.count_contracts(customers, contracts, cut), cells)  # type: ignore[arg-type]
-    later = s.later_departures(customers, contracts, s.contract_customers(dataset, as_of))  # type: ignore[arg-type]
+    t, counts = contractual.Tenures.of(s.count_contracts(customers, contracts, cut), cells)
+    later = s.later_departures(customers, contracts, s.contract_customers(dataset, as_of))
     if not len(counts) or later["departures"].sum() < FEWEST_EVENTS:
         return None
     fits = contractual.fit_segments(t, len(cells.segments))
     months = (as_of - cut).days / s.DAYS_PER_MONTH
     world = contractual.ContractCells(cells, t, fits, 0.0, int(np.ceil(months)) + 1)
     lost = cells.total(t.cell, t.customers * t.gone)
-    likelihood = contractual.poisson(lost, cells.total(t.cell, world.expected()))
-    effects, _ = contractual.fit_effects(likelihood, cells, X)
+    likelihood = poisson(lost, cells.total(t.cell, world.expected()))
+    effects = _fit(likelihood, cells, 1)
     whole, part = int(months), months - int(months)
     at_risk = world.stay(whole) + part * (world.stay(whole + 1) - world.stay(whole))
     predicted = []
@@ -92,6 +94,10 @@ def hide_departures(
         leave = -np.expm1(-np.exp(theta[t.cell, 0]) * at_risk)
         predicted.append(cells.total(t.cell, np.where(t.gone == 0, t.customers * leave, 0.0)))
     return _compare(cells, cut, "departures", predicted, later, "departures")
+
+
+def _fit(likelihood: CellLikelihood, cells: Cells, k: int) -> MarketEffects:
+    return MarketEffects().fit(likelihood, cells.market, cells.segment, k)
 
 
 def _compare(
