@@ -249,17 +249,21 @@ def _notes(
         )
     here = blocked & set(cells.markets)
     if here:
-        warnings.append(f"{len(here):,} markets keep their money because the field has blocked changes there.")
+        warnings.append(
+            f"{_plural(len(here), 'market keeps', 'markets keep')} today's money: the field has blocked changes there."
+        )
     if not (cells.value > 0).all():
         count = len(set(np.array(cells.markets)[cells.market][cells.value <= 0]))
-        warnings.append(f"In {count:,} markets a new customer is worth nothing or less: no money is moved there.")
+        warnings.append(
+            f"In {_plural(count, 'market', 'markets')} a new customer is worth nothing or less: no money is moved there."
+        )
     left = round(total - float(spend.sum()), 2)
     if left > 0.005:
         warnings.append(f"{left:,.2f} stays unspent: it would bring less than {limits.min_return} per unit of money.")
     beyond = int((spend > 2 * np.maximum(cells.current, 1e-9)).sum()) if not cells.held.all() else 0
     if beyond and pays:
         warnings.append(
-            f"{beyond:,} cells get more than twice today's money: what it brings there is read off the curve's shape,"
+            f"{_plural(beyond, 'cell gets', 'cells get')} more than twice today's money: what it brings there is read off the curve's shape,"
             " not seen in the past."
         )
     market, cell = limits.market_change, limits.cell_change
@@ -283,3 +287,7 @@ def _notes(
         Check("the money adds up to the cent", exact, f"{spend.sum():,.2f}"),
     )
     return Notes(numbers, assumptions, tuple(warnings), checks)
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -125,7 +127,7 @@ def test_more_money_is_never_worse(seed, steps):
     problem = instance(8, 3, 2, seed)
     totals = sorted(step * problem["total"] for step in steps)
     values = [allocate(**{**problem, "total": t}).objective for t in totals]
-    assert all(b >= a * (1 - 1e-7) for a, b in zip(values, values[1:], strict=False))
+    assert all(b >= a * (1 - 1e-7) for a, b in itertools.pairwise(values))
 
 
 def test_money_that_brings_too_little_stays_unspent():

@@ -288,9 +288,9 @@ def test_odd_data():
     current.loc[current["market_id"] == "m005", "current"] = 0.0
     markets = w.data.markets.copy()
     markets.loc[3, "addressable_customers"] = np.nan
-    panel = w.data.panel.assign(
-        new_customers=w.data.panel["new_customers"].where(w.data.panel["market_id"] != "m004", 0.0)
-    )
+    panel = w.data.panel
+    assert panel is not None
+    panel = panel.assign(new_customers=panel["new_customers"].where(panel["market_id"] != "m004", 0.0))
     data = replace(w.data, spend=spend, current=current, markets=markets, panel=panel)
     scores = w.scores.assign(headroom=np.where(ids == "m006", np.nan, w.scores["headroom"]))
     value = w.value.assign(new_customer_clv=np.where(ids == "m007", np.nan, w.value["new_customer_clv"]))

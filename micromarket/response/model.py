@@ -81,7 +81,7 @@ class SaturatingPanel:
 
     # --- public ---------------------------------------------------------------------------------------------------
     def fit(self, outcome: Array, spend: Array, scale: Array, room: Array) -> SaturatingPanel:
-        """``outcome`` (periods, markets), ``spend`` (periods, markets, channels), per head; see :class:`~.panel.Panel`."""
+        """``outcome`` (periods, markets), ``spend`` (periods, markets, channels), per head; see `panel.Panel`."""
         channels, unit = spend.shape[2], max(float(outcome.mean()), 1e-12)
         y, expected = outcome / unit, np.maximum(outcome.mean(axis=0), 1e-12) / unit / (scale * unit)
         few = np.arange(0, len(scale), -(-len(scale) // SEARCH_MARKETS))
