@@ -32,7 +32,7 @@ def write_pdf(plan: Plan, path: str | Path) -> Path:
     """
     path = Path(path)
     desk = Desk(plan)
-    data = _document(desk)
+    data = document(desk)
     path.write_bytes(compile_pdf(data, desk.pictures, plan.as_of))
     return path
 
@@ -55,7 +55,8 @@ def sections(desk: Desk) -> list[Section]:
     return [s for s in written if s is not None]
 
 
-def _document(desk: Desk) -> dict[str, Any]:
+def document(desk: Desk) -> dict[str, Any]:
+    """Everything that the template prints; the pictures it names are then on the desk."""
     plan = desk.plan
     company, headline = label(plan.company, 80), label(plan.headline)
     period = span(plan.start, plan.end)

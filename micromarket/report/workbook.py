@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from micromarket.formats import day, finite, span
 from micromarket.plan import Plan
 from micromarket.report.style import ACCENT, ACCENT_DARK, ACCENT_PALE, GREY, label
 
-MOST_ROWS = 1_048_575  # a sheet's, less the header
+MOST_ROWS = 60_000  # beyond it a sheet sums over segments: people filter it, programs read tables/*.parquet
+MOST_SHEET_ROWS = 1_048_575
 SHEETS = {
     "scores": "Markets",
     "response": "Response",
@@ -110,12 +112,33 @@ def write_workbook(plan: Plan, path: str | Path) -> Path:
     names = names.loc[:, names.notna().any()]
     for table, title in SHEETS.items():
         if table in plan.tables:
-            frame = plan.tables[table].join(names, on="market_id")
+            frame = over_segments(plan.tables[table]).join(names, on="market_id")
             first = ["market_id", *names.columns]
-            frame = frame[[*first, *(c for c in plan.tables[table].columns if c != "market_id")]]
+            frame = frame[[*first, *(c for c in frame.columns if c not in first)]]
             _sheet(book, title, frame, styles)
     book.close()
     return path
+
+
+def over_segments(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table of more than :data:`MOST_ROWS` rows by market and period only; odds are means weighted by revenue."""
+    if len(frame) <= MOST_ROWS or "segment" not in frame.columns:
+        return frame
+    keys, sums = (
+        ["market_id", "period"],
+        [c for c in frame.columns if c not in ("market_id", "segment", "period", "p_attain")],
+    )
+    by = frame.groupby(keys, as_index=False)[sums].sum(min_count=1)
+    if "p_attain" in frame.columns:
+        weight = frame["revenue"].where(frame["p_attain"].notna(), 0.0)
+        odds = (
+            frame[keys]
+            .assign(weight=weight, odds=frame["p_attain"].fillna(0) * weight)
+            .groupby(keys)[["weight", "odds"]]
+        )
+        totals = odds.sum().reset_index(drop=True)
+        by["p_attain"] = totals["odds"] / totals["weight"].where(totals["weight"] > 0)
+    return by
 
 
 def _styles(book: Workbook) -> dict[str, Any]:
@@ -134,9 +157,13 @@ def _styles(book: Workbook) -> dict[str, Any]:
     return styles
 
 
+@lru_cache(maxsize=200_000)
+def _clean(text: str) -> str:
+    return "".join(c for c in text if c.isprintable() or c == "\n")[:32_000]
+
+
 def _text(sheet: Worksheet, row: int, column: int, value: object, style: Any) -> None:
-    text = "".join(c for c in str(value) if c.isprintable() or c == "\n")[:32_000]
-    sheet.write_string(row, column, text, style)
+    sheet.write_string(row, column, _clean(str(value)), style)
 
 
 def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
@@ -188,6 +215,11 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
             _text(sheet, row, 1, column, styles["grey"])
             _text(sheet, row, 2, definition, styles["wrap"])
             row += 1
+    summed = [SHEETS[t] for t, f in plan.tables.items() if "segment" in f.columns and len(f) > MOST_ROWS]
+    if summed:
+        words = f"{' and '.join(summed)}: summed over segments to stay handy; every row is in tables/."
+        _text(sheet, row + 1, 0, words, styles["text"])
+        row += 1
     if plan.suppressed:
         _text(
             sheet,
@@ -200,7 +232,7 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
 
 def _sheet(book: Workbook, title: str, frame: pd.DataFrame, styles: Mapping[str, Any]) -> None:
     sheet = book.add_worksheet(title)
-    frame = frame.head(MOST_ROWS)
+    frame = frame.head(MOST_SHEET_ROWS)
     frozen = 1 + ("name" in frame.columns)
     sheet.freeze_panes(1, frozen)
     sheet.set_row(0, 30)
