@@ -161,6 +161,8 @@ def test_a_buyers_value_is_what_it_brings():
     each = np.bincount(purchases["customer"][use], value[use], len(world.customers))
     s = len(scenario.segments)
     expected = truth.cells["new_customer_clv"].to_numpy()[world.customers.market * s + world.customers.segment]
+    assert truth.markets["known_customers"].sum() == len(world.customers)
+    assert abs(truth.markets["customers"].sum() / 15_000 - 1) < 0.15
     error = each[seen].std() / np.sqrt(seen.sum())
     assert abs(each[seen].mean() - expected[seen].mean()) < 4 * error + 0.005 * expected[seen].mean()
 

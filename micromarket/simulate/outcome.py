@@ -81,7 +81,9 @@ def truth_of(world: World) -> Truth:
     won_mix = company.organic[:, None] * value.mix + np.einsum("mc,mcs->ms", total[..., 0] / WEEKS, company.channel_mix)
     won_mix /= won_mix.sum(1, keepdims=True)
 
-    books = _by_cell(world, world.on_books.astype(float))
+    alive = _by_cell(world, world.on_books.astype(float))
+    # without a contract nobody knows who has stopped: value is per customer that the company knows
+    books = alive if scenario.contractual else _by_cell(world, np.ones(len(world.customers)))
     stay = world.money_rate * world.remaining[2]
     clv_sum = _by_cell(world, world.remaining[0] * world.on_books)
     new_clv = (won_mix * value.new_clv).sum(1)
@@ -93,7 +95,8 @@ def truth_of(world: World) -> Truth:
         {
             "market_id": np.repeat(ids, s),
             "segment": np.tile([g.name for g in scenario.segments], m),
-            "customers": books.ravel(),
+            "customers": alive.ravel(),
+            "known_customers": books.ravel(),
             "clv": cell_clv.ravel(),
             "new_customer_clv": value.new_clv.ravel(),
             "new_customer_share": won_mix.ravel(),
@@ -140,7 +143,8 @@ def truth_of(world: World) -> Truth:
         {
             "market_id": ids,
             "region": regions,
-            "customers": books.sum(1),
+            "customers": alive.sum(1),
+            "known_customers": books.sum(1),
             "expected_customers": company.customers,
             "potential_customers": company.potential,
             "headroom": headroom,

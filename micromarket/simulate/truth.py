@@ -32,6 +32,8 @@ class Truth:
     Attributes
     ----------
     markets : market_id, customers, potential_customers, headroom, clv, new_customer_clv, opportunity, …
+        ``customers`` are those truly there; ``clv`` is per ``known_customers``: the same people where there are
+        contracts, everyone who ever bought where there are none.
     cells : the same by market x segment, with true churn or purchase parameters.
     response : market_id, channel, current (money over the plan period), amplitude, scale, incremental_customers and
         value_per_customer, revenue_per_customer (money: over the horizon; within the plan period).
