@@ -112,7 +112,7 @@ def run(
                 write_json(work.path / "manifest.json", manifest((stage.name, str(error))))
                 raise
             progress(_line(number, len(wanted), records[-1]))
-        refuse_changed(inputs)
+        refuse_changed(settings, inputs)
         published = _publish(work, name, settings, records, manifest())
     finally:
         kernels.close()

@@ -97,21 +97,21 @@ def fingerprints(settings: Settings) -> dict[str, Input]:
     return {table: _fingerprint(source) for table, source in sorted(settings.data.items())}
 
 
-def refuse_changed(inputs: dict[str, Input]) -> None:
+def refuse_changed(settings: Settings, inputs: dict[str, Input]) -> None:
     """A plan must come from one state of the data.
 
     Raises
     ------
     StageError
-        Naming the files that are not what they were when the run began.
+        Naming the tables whose content is not what it was when the run began.
     """
     changed = []
-    for item in inputs.values():
-        for path, size, modified in item.files:
-            try:
-                if _stat(path) != (path, size, modified):
-                    changed.append(path.name)
-            except OSError:
-                changed.append(path.name)
+    for table, before in inputs.items():
+        try:
+            touched = any(_stat(path) != (path, size, modified) for path, size, modified in before.files)
+            if touched and _fingerprint(settings.data[table]).name_key != before.name_key:
+                changed.append(before.shown["file"])
+        except OSError:
+            changed.append(before.shown["file"])
     if changed:
-        raise StageError(f"changed while the run was on: {', '.join(sorted(set(changed)))}; run again")
+        raise StageError(f"changed while the run was on: {', '.join(changed)}; run again")
