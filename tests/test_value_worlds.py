@@ -28,7 +28,10 @@ class Tables:
         self._names = set(frames)
         for name, frame in frames.items():
             self._engine.con.register("_in", frame)
-            self._engine.con.execute(f'CREATE TABLE "{name}" AS SELECT * FROM _in')
+            dated = [c for c in ("date", "started_on", "ended_on") if c in frame]
+            casts = ", ".join(f'CAST("{c}" AS DATE) AS "{c}"' for c in dated)
+            replace = f" REPLACE ({casts})" if dated else ""
+            self._engine.con.execute(f'CREATE TABLE "{name}" AS SELECT *{replace} FROM _in')
 
     def has(self, table: str) -> bool:
         return table in self._names
