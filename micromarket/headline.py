@@ -12,7 +12,7 @@ from micromarket.config import Settings
 from micromarket.formats import count, finite, money, money_range, percent, plural
 from micromarket.notes import Notes
 
-SURE = 0.8  # odds of a gain above which the headline states it without "test first"
+SURE = 0.9  # odds of a gain above which the headline states it without "test first"
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,10 @@ def _move(f: _Facts) -> str:
     promised = f"{f.money(gain['expected'], sign=True)} margin"
     if f.number("response", "source") == "assumed":
         return f"{move}: {promised} if spend works as studies elsewhere found{between}. Test it first"
-    if (odds is not None and odds < SURE) or (low is not None and low < 0):
-        return f"{move} in steps, with tests: {promised} is expected, and a loss is not ruled out{between}"
+    if low is not None and low < 0:
+        return f"{move}, in steps and with tests: {promised} expected, a loss is not ruled out{between}"
+    if (odds is not None and odds < SURE) or (low is not None and low == 0):
+        return f"{move}, in steps and with tests: {promised} expected{between}"
     return f"{move}: {promised}{between}"
 
 
@@ -175,7 +177,9 @@ def _subline(f: _Facts) -> str:
         amount = f" ({f.money(goal)})" if goal is not None else ""
         said.append(f"The goal is {percent(growth, sign=True)} revenue{amount}{chance}")
     if f.gain is None and "budget" not in f.tables:
-        said.append("There is no spend history, so the plan doesn't say where money should move")
+        known = finite(f.number("data", "spend_last_year"))
+        why = "There is no spend history, so the" if known is None else "The"
+        said.append(f"{why} plan doesn't say where money should move")
     if len(said) >= 2 and said[0][0].isdigit() and said[1][0].isdigit():
         said[:2] = [f"{said[0]}; {said[1]}"]
     return ". ".join(said) + "." if said else ""

@@ -100,7 +100,7 @@ def build(
     ws.write_notes(
         "data",
         Notes({"markets": n, "customers": int(customers.sum() * 1.3), "active_customers": int(customers.sum()),
-               "revenue_last_year": last_revenue, "features": ["median_income"], "frequency": "week"},
+               "revenue_last_year": last_revenue, "spend_last_year": None, "features": ["median_income"], "frequency": "week"},
               warnings=("1.2% of customers lie outside every market and are left out.",)),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from micromarket.report import maps, views
 from micromarket.report.style import Picture, breakable, label
 
 Block = dict[str, Any]
+HALF_MM = 84  # width of a figure that stands beside another
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,21 @@ def points(items: Iterable[str | tuple[str, str]], title: str = "") -> Block:
 
 
 def table(
-    title: str, columns: Sequence[Column], rows: Iterable[Sequence[object]], *, note: str = "", bold: Sequence[int] = ()
+    title: str,
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[object]],
+    *,
+    note: str = "",
+    bold: Sequence[int] = (),
+    dense: bool = False,
 ) -> Block:
-    """A table of texts. ``bold``: row numbers that stand out (totals)."""
+    """A table of texts. ``bold``: row numbers that stand out (totals); ``dense``: small, for long lists."""
     return {
         "kind": "table",
         "title": label(title),
         "columns": [{"name": c.name, "right": c.right, "width": c.width, "signed": c.signed} for c in columns],
         "rows": [[breakable(label(cell, 400)) for cell in row] for row in rows],
         "bold": list(bold),
+        "dense": dense,
         "note": label(note),
     }

@@ -109,10 +109,16 @@ def from_to(by: pd.DataFrame, money: Money, height_mm: float | None = None, widt
 
 
 def dots_on_bars(
-    frame: pd.DataFrame, unit: str, show: Money, *, height_mm: float | None = None, width: int = 30, zero: bool = True
+    frame: pd.DataFrame,
+    unit: str,
+    show: Money,
+    *,
+    height_mm: float | None = None,
+    width: int = 30,
+    width_mm: float | None = None,
 ) -> bytes:
     """``value`` as a dot on a soft bar from ``low`` to ``high`` (90%), one row an index label."""
-    with canvas(height_mm or 15 + 5.6 * len(frame)) as figure:
+    with canvas(height_mm or 15 + 5.6 * len(frame), width_mm) as figure:
         axes = figure.add_subplot()
         y = _rows(axes, frame.index, width)
         known = frame["low"].notna() & frame["high"].notna()
@@ -120,16 +126,17 @@ def dots_on_bars(
             y[known], (frame["high"] - frame["low"])[known], left=frame["low"][known], height=0.42, color=ACCENT_SOFT
         )
         axes.scatter(frame["value"], y, s=28, color=ACCENT_DARK, zorder=3, linewidth=0)
-        if zero:
-            axes.axvline(0, color=GREY, linewidth=0.7)
-        _money_axis(axes, show)
+        axes.axvline(0, color=GREY, linewidth=0.7)
+        _money_axis(axes, show, bins=5 if width_mm is None else 4)
         axes.set_xlabel(unit)
         return to_svg(figure)
 
 
-def frontier(points: pd.DataFrame, total: float, money: Money, height_mm: float = 58) -> bytes:
+def frontier(
+    points: pd.DataFrame, total: float, money: Money, height_mm: float = 58, width_mm: float | None = None
+) -> bytes:
     """Gain against the total budget with its 90% band; the plan's own total marked."""
-    with canvas(height_mm) as figure:
+    with canvas(height_mm, width_mm) as figure:
         axes = figure.add_subplot()
         axes.fill_between(points["total"], points["low"], points["high"], color=ACCENT_SOFT, alpha=0.55, linewidth=0)
         axes.plot(points["total"], points["value"], color=ACCENT_DARK)
@@ -138,7 +145,7 @@ def frontier(points: pd.DataFrame, total: float, money: Money, height_mm: float 
         axes.axvline(total, color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
         axes.scatter([total], [here], s=34, color=ACCENT_DARK, zorder=4, edgecolor="white", linewidth=0.8)
         axes.annotate("This plan", (total, here), (6, -11), textcoords="offset points", fontsize=8, fontweight=600)
-        _money_axis(axes, money, "x", 6)
+        _money_axis(axes, money, "x", 6 if width_mm is None else 4)
         _money_axis(axes, money, "y", 5)
         axes.grid(visible=False, axis="x")
         axes.set_xlabel("Total budget over the plan period")
@@ -153,9 +160,9 @@ def columns(values: pd.Series, unit: str, show: Money, height_mm: float = 48, wi
         axes = figure.add_subplot()
         x = np.arange(len(values))
         axes.bar(x, values, width=0.66, color=ACCENT)
-        step = max(1, int(np.ceil(len(values) / 13)))
+        step = max(1, int(np.ceil(len(values) / (13 if width_mm is None else 5))))
         axes.set_xticks(x[::step], [label(i, 12) for i in values.index[::step]])
-        if len(values) <= 13:
+        if len(values) <= (13 if width_mm is None else 6):
             for at, value in zip(x, values, strict=True):
                 axes.annotate(
                     show(value),
@@ -175,9 +182,9 @@ def columns(values: pd.Series, unit: str, show: Money, height_mm: float = 48, wi
         return to_svg(figure)
 
 
-def odds(p: pd.Series, wanted: float | None, height_mm: float = 44) -> bytes:
+def odds(p: pd.Series, wanted: float | None, height_mm: float = 44, width_mm: float | None = None) -> bytes:
     """How many markets have which odds of reaching their target."""
-    with canvas(height_mm) as figure:
+    with canvas(height_mm, width_mm) as figure:
         axes = figure.add_subplot()
         edges = np.linspace(0, 1, 21)
         counts, _ = np.histogram(p.dropna().clip(0, 1), bins=edges)

@@ -10,14 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import ListedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path as MplPath
 from matplotlib.ticker import MaxNLocator
 from pyproj import CRS
 
+from micromarket.report import callouts as callouts_
 from micromarket.report import style
-from micromarket.report.style import DIVERGING, FAINT, GREY, INK, LAND, LINE, MM, SEQUENTIAL, canvas, label, to_svg
+from micromarket.report.callouts import call_out
+from micromarket.report.style import DIVERGING, GREY, INK, LAND, LINE, MM, SEQUENTIAL, canvas, label, to_svg
 
 LEGEND_MM = 12.5
 MOST_VECTOR_SHAPES = 6_000  # beyond it a map is drawn as a picture inside the figure
@@ -113,19 +114,24 @@ def choropleth(
         Markets named outside the map; leader lines don't cross.
     """
     values = values.reindex(shapes.index).astype("float64")
-    side = 0.17 if callouts else 0.01
-    height_mm = _height(shapes, height_mm, (width_mm or style.TEXT_WIDTH / MM) * (1 - 2 * side), LEGEND_MM)
+    full = width_mm or style.TEXT_WIDTH / MM
+    left, bottom, right, top = shapes.total_bounds
+    # labels stand beside a tall country, above and below a wide one: the map keeps its size
+    beside = (top - bottom) > 0.75 * (right - left)
+    side = callouts_.SIDE if callouts and beside else 0.01
+    rows_mm = callouts_.ROW_MM if callouts and not beside else 0.0
+    height_mm = _height(shapes, height_mm, full * (1 - 2 * side), LEGEND_MM + 2 * rows_mm)
     with canvas(height_mm, width_mm) as figure:
         figure.set_layout_engine("none")
         wide, _ = figure.get_size_inches()
-        legend = LEGEND_MM / height_mm
-        axes = figure.add_axes((side, legend, 1 - 2 * side, 1 - legend))
+        below = (LEGEND_MM + rows_mm) / height_mm
+        axes = figure.add_axes((side, below, 1 - 2 * side, 1 - below - rows_mm / height_mm))
         norm = _scale(values, diverging)
         cmap = DIVERGING if diverging else SEQUENTIAL
         _draw(axes, shapes, values, norm, cmap)
         _legend(figure, norm, cmap, unit, money, wide, height_mm)
         if callouts:
-            _callouts(figure, axes, shapes, values, names, callouts, money, side, height_mm)
+            call_out(figure, axes, shapes, values, names, callouts, money, beside=beside, legend_mm=LEGEND_MM)
         return to_svg(figure)
 
 
@@ -180,86 +186,6 @@ def _legend(figure: Figure, norm: Normalize, cmap, unit: str, money, wide: float
             text += " or more" if position == 1 else " or less"
         figure.text(0.5 + (position - 0.5) * width, 3.9 * mm, text, ha="center", va="top", fontsize=7, color=GREY)
     figure.text(0.5, 7.4 * mm, unit, ha="center", va="bottom", fontsize=7.5, color=GREY)
-
-
-def _callouts(
-    figure: Figure, axes: Axes, shapes, values, names, callouts, money, side: float, height_mm: float
-) -> None:
-    axes.apply_aspect()  # fixes the transform of an equal-aspect axes
-    to_figure = axes.transData + figure.transFigure.inverted()
-    spots = []
-    for market in callouts:
-        if market in shapes.index:
-            point = shapes[market].representative_point()
-            x, y = to_figure.transform((point.x, point.y))
-            spots.append((float(x), float(y), market))
-    spots.sort()
-    half = (len(spots) + 1) // 2
-    room = (side - 0.014) * figure.get_size_inches()[0] * 72
-    for left, part in ((True, spots[:half]), (False, spots[half:])):
-        part = sorted(part, key=lambda s: -s[1])
-        for (x, y, market), at in zip(
-            part, _spread([s[1] for s in part], 7.6 / height_mm, 17 / height_mm, 1 - 4 / height_mm), strict=True
-        ):
-            edge = side - 0.012 if left else 1 - side + 0.012
-            align = "right" if left else "left"
-            figure.text(
-                edge,
-                at + 0.3 / height_mm,
-                style.fit(label(names[market]), room, 7.5),
-                ha=align,
-                va="bottom",
-                fontsize=7.5,
-                fontweight=600,
-                color=INK,
-            )
-            figure.text(
-                edge,
-                at - 0.3 / height_mm,
-                money(values[market]),
-                ha=align,
-                va="top",
-                fontsize=7.5,
-                color=style.ACCENT if values[market] >= 0 else style.WARM,
-            )
-            start = edge + (0.006 if left else -0.006)
-            bend = start + (0.012 if left else -0.012)
-            figure.add_artist(_line([start, bend, x], [at, at, y], figure))
-            figure.add_artist(_dot(x, y, figure))
-
-
-def _line(xs, ys, figure):
-    return Line2D(xs, ys, transform=figure.transFigure, color=FAINT, linewidth=0.5, solid_joinstyle="round")
-
-
-def _dot(x, y, figure):
-    return Line2D(
-        [x],
-        [y],
-        transform=figure.transFigure,
-        marker="o",
-        markersize=2.6,
-        color=INK,
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-        linestyle="none",
-    )
-
-
-def _spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Heights near the wanted ones (given from the top down), at least ``gap`` apart, between ``low`` and ``high``.
-
-    >>> [round(y, 2) for y in _spread([0.5, 0.5, 0.1], 0.1, 0.2, 0.9)]
-    [0.5, 0.4, 0.2]
-    """
-    placed: list[float] = []
-    for y in wanted:
-        placed.append(min(y, high if not placed else placed[-1] - gap))
-    floor = low
-    for i in range(len(placed) - 1, -1, -1):
-        placed[i] = max(placed[i], floor)
-        floor = placed[i] + gap
-    return placed
 
 
 def ranked_bars(

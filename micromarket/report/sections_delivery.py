@@ -8,7 +8,7 @@ import pandas as pd
 
 from micromarket.formats import compact, count, day, finite, listed, percent, plural
 from micromarket.report import figures, maps, views
-from micromarket.report.blocks import Block, Column, Desk, Section, cards, lead, points, table
+from micromarket.report.blocks import HALF_MM, Block, Column, Desk, Section, beside, cards, lead, points, table
 from micromarket.report.style import ACCENT, WARM, label
 
 
@@ -35,8 +35,12 @@ def targets(desk: Desk) -> Section | None:
     growth, odds_ = finite(desk.number("targets", "growth")), finite(desk.number("targets", "p_company"))
     revenue = float(frame["revenue"].sum())
     title = f"{desk.money(revenue)} of revenue"
+    goal = finite(desk.number("targets", "goal_revenue"))
     if growth is not None:
         title = f"{percent(growth, sign=True)} revenue means {desk.money(revenue)}"
+        if goal is not None and revenue < 0.999 * goal:
+            short = f"{desk.money(goal - revenue)} short of the {percent(growth, sign=True)} goal"
+            title = f"{desk.money(revenue)} of revenue: {short}"
     new = float(frame["new_customers"].sum())
     base = finite(desk.number("targets", "base_revenue"))
     figures_ = [
@@ -50,18 +54,12 @@ def targets(desk: Desk) -> Section | None:
     gap = desk.number("targets", "gap")
     if gap and gap.get("text"):
         blocks.append(points([gap["text"]], "What stands in the way"))
-    by_period = frame.groupby("period")["revenue"].sum().sort_index()
-    shown = pd.Series(by_period.to_numpy(), index=period_names(pd.Series(by_period.index)))
-    peak = int(by_period.to_numpy().argmax())
-    finding = f"{shown.index[peak]} carries most: {desk.money(by_period.iloc[peak])}"
-    blocks.append(
-        desk.figure(
-            "target_periods",
-            finding,
-            f"Revenue target by period. {finding}.",
-            figures.columns(shown, "Revenue target", desk.money),
-        )
-    )
+    chances = desk.frame["p_attain"].dropna()
+    width = HALF_MM if len(chances) > 4 else None
+    pictures = [_periods(desk, frame, width)]
+    if width:
+        pictures.append(_chances(desk, chances, width))
+    blocks.append(beside(*pictures))
     column = views.group_column(desk.plan)
     if column:
         blocks.append(
@@ -69,23 +67,27 @@ def targets(desk: Desk) -> Section | None:
         )
     if frame["segment"].nunique() > 1:
         blocks.append(_by(desk, frame, "segment"))
-    p = desk.frame["p_attain"].dropna()
-    if len(p) > 4:
-        wanted = finite(desk.number("targets", "wanted"))
-        middle = p.quantile([0.1, 0.9])
-        finding = (
-            f"Eight in ten markets have odds between {percent(middle.iloc[0])} and {percent(middle.iloc[1])}:"
-            " the stretch is shared"
-        )
-        if middle.iloc[1] - middle.iloc[0] > 0.3:
-            finding = (
-                "Odds differ from market to market: eight in ten lie between"
-                f" {percent(middle.iloc[0])} and {percent(middle.iloc[1])}"
-            )
-        blocks.append(
-            desk.figure("odds", finding, f"Markets by odds of attainment. {finding}.", figures.odds(p, wanted))
-        )
     return Section("Targets", title, tuple(blocks))
+
+
+def _periods(desk: Desk, frame: pd.DataFrame, width_mm: float | None) -> Block:
+    by = frame.groupby("period")["revenue"].sum().sort_index()
+    shown = pd.Series(by.to_numpy(), index=period_names(pd.Series(by.index)))
+    most, least = float(shown.max()), float(shown.min())
+    finding = f"{shown.index[int(by.to_numpy().argmax())]} carries most: {desk.money(most)}"
+    if len(shown) > 1 and most - least < 0.15 * most:
+        finding = f"Even over the plan: {desk.money(least)} to {desk.money(most)} a period"
+    svg = figures.columns(shown, "Revenue target", desk.money, 48, width_mm)
+    return desk.figure("target_periods", finding, f"Revenue target by period. {finding}.", svg)
+
+
+def _chances(desk: Desk, p: pd.Series, width_mm: float) -> Block:
+    low, high = (percent(v) for v in p.quantile([0.1, 0.9]))
+    finding = f"Eight in ten markets have odds of {low} to {high}"
+    if p.quantile(0.9) - p.quantile(0.1) <= 0.2:
+        finding += ": the stretch is shared"
+    svg = figures.odds(p, finite(desk.number("targets", "wanted")), 48, width_mm)
+    return desk.figure("odds", finding, f"Markets by odds of attainment. {finding}.", svg)
 
 
 def _by(desk: Desk, frame: pd.DataFrame, column: str) -> Block:
@@ -214,7 +216,7 @@ def plays(desk: Desk) -> Section | None:
     if known[axis].notna().sum() >= 10 and (known["opportunity"] > 0).sum() >= 10:
         finding = "Every market: what we have against what is still to be won"
         alt = f"{unit} against opportunity, marked by quadrant."
-        blocks.append(desk.figure("plays", finding, alt, figures.plays(known, axis, unit, desk.money)))
+        blocks.append(desk.figure("plays", finding, alt, figures.plays(known, axis, unit, desk.money, 62)))
     groups = _peer_groups(desk, known)
     return Section("Plays", title, (*blocks, *groups))
 
@@ -277,12 +279,12 @@ def tests(desk: Desk) -> Section | None:
     words = [
         "Markets were paired with ones like them; chance alone decided which of each pair goes first."
         " Nobody's judgement can tilt the result.",
-        f"What is compared: {label(n('tests', 'measure') or 'new customers', 60)},"
+        f"What is compared: {label(n('tests', 'measure') or 'new customers', 60).replace('_', ' ')},"
         " in markets that go first against those that wait.",
     ]
     if power is not None and lift is not None:
         words.append(
-            f"If the true lift is {compact(lift * 100, 2)}%, the test shows it {percent(power)} of the time."
+            f"The lift that the plan expects would be seen in {percent(power)} of cases."
             " A smaller effect may go unseen: that is no proof that there is none."
         )
     blocks.append(points(words, "Why the result can be trusted"))
@@ -295,7 +297,7 @@ def tests(desk: Desk) -> Section | None:
             f"{count((arm > 0).sum())} markets go first, {count((arm < 0).sum())} wait, the others are not in the test."
         )
         blocks.append(desk.figure("arms", "Which markets go first", alt, svg))
-    return Section("Proof", title, tuple(blocks))
+    return Section("Proof", title, tuple(blocks), newpage=False)
 
 
 def _dates(start: object, end: object) -> str:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 
 from micromarket.formats import compact, count, finite, listed, percent, plural
 from micromarket.report import figures, maps, views
-from micromarket.report.blocks import Block, Column, Desk, Section, beside, lead, table
+from micromarket.report.blocks import HALF_MM, Block, Column, Desk, Section, beside, lead, table
 from micromarket.report.style import label
 
-CALLOUTS = 4
-COVER_MM = 122
+CALLOUTS = 3
+NEAR_TOP = 15  # only markets among the first so many of their direction are named on a map
+COVER_MM = 128
 
 
-def _callouts(values: pd.Series, diverging: bool) -> list[str]:
-    ordered = values.dropna().sort_index().sort_values(ascending=False, kind="stable")
-    if not diverging:
-        return list(ordered[ordered > 0].index[: 2 * CALLOUTS - 2])
-    up, down = ordered[ordered > 0].index[:CALLOUTS], ordered[ordered < 0].index[::-1][:CALLOUTS]
-    return list(dict.fromkeys([*up, *down]))
+def _callouts(shapes: gpd.GeoSeries, values: pd.Series, diverging: bool) -> list[str]:
+    """Markets to name: the biggest of each direction, none so near another that their labels would fight."""
+    ordered = values.reindex(shapes.index).dropna().sort_index().sort_values(ascending=False, kind="stable")
+    up, down = list(ordered[ordered > 0].index), list(ordered[ordered < 0].index[::-1])
+    left, bottom, right, top = shapes.total_bounds
+    apart = 0.09 * max(right - left, top - bottom)
+    places = shapes.representative_point()
+    chosen: list[str] = []
+    for candidates, most in ((up, CALLOUTS if diverging else 2 * CALLOUTS), (down if diverging else [], CALLOUTS)):
+        taken = 0
+        for market in candidates[:NEAR_TOP]:
+            if taken < most and all(places[market].distance(places[other]) >= apart for other in chosen):
+                chosen.append(market)
+                taken += 1
+    return chosen
 
 
 def map_or_bars(
@@ -52,7 +63,7 @@ def map_or_bars(
             unit=unit,
             money=show,
             diverging=diverging,
-            callouts=_callouts(values, diverging),
+            callouts=_callouts(desk.shapes, values, diverging),
             height_mm=height_mm,
         )
     else:
@@ -151,7 +162,7 @@ def where_money_is(desk: Desk) -> Section | None:
                 finding,
                 "Money missing (+) or too much (−) against the opportunity",
                 desk.signed,
-                height_mm=92,
+                height_mm=116,
                 note="A yardstick, not the plan: the plan also asks how well spend works and what limits hold.",
             )
         )
@@ -194,12 +205,12 @@ def moves(desk: Desk) -> Section | None:
             )
         )
     columns = [
-        Column("Market", width="2.6fr"),
-        Column("Channel", width="1.5fr"),
+        Column("Market", width="1.7fr"),
+        Column("Channel", width="1.2fr"),
         Column("Now", True),
         Column("Plan", True),
         Column("Change", True, signed=True),
-        Column("Why", width="4fr"),
+        Column("Why", width="5.4fr"),
     ]
     for part, name in ((up, "rises"), (down, "cuts")):
         if part.empty:
@@ -211,7 +222,7 @@ def moves(desk: Desk) -> Section | None:
                 desk.money(r.current),
                 desk.money(r.recommended),
                 desk.signed(r.change),
-                r.reason or "",
+                _why(r.reason),
             )
             for r in part[["name", "channel", "current", "recommended", "change", "reason"]].itertuples(
                 index=False, name="Row"
@@ -219,7 +230,7 @@ def moves(desk: Desk) -> Section | None:
         ]
         which = "The biggest " + name if len(part) > 1 else f"The biggest {name[:-1]}"
         sum_text = f"{which}: {desk.signed(part['change'].sum())} in {plural(len(part), 'move')}"
-        blocks.append(table(sum_text, columns, rows))
+        blocks.append(table(sum_text, columns, rows, dense=True))
     return Section("Where the money moves", title, tuple(blocks))
 
 
@@ -248,7 +259,7 @@ def shifts(desk: Desk) -> Section | None:
         desk.frame[desk.frame["gain"].abs() > 0]
         .sort_index()
         .sort_values("gain", ascending=False, kind="stable")
-        .head(8)
+        .head(7)
     )
     if len(best) and float(best["gain"].iloc[0]) > 0:
         ranges = pd.DataFrame({"value": best["gain"], "low": best["gain_low"], "high": best["gain_high"]})
@@ -258,8 +269,10 @@ def shifts(desk: Desk) -> Section | None:
         alt = f"Margin gained by market with its 90% range. {finding}, first {label(best['name'].iloc[0], 40)}."
         svg = figures.dots_on_bars(ranges, "Margin gained against today's allocation (dot; bar: 90%)", desk.money)
         blocks.append(desk.figure("gains", finding, alt, svg))
-    frontier = _frontier(desk)
-    return Section("What it brings", title, (*blocks, *frontier, *response(desk)))
+    last = [*_frontier(desk), *response(desk)]
+    if last:
+        blocks.append(beside(*last))
+    return Section("What it brings", title, tuple(blocks))
 
 
 def _from_to(desk: Desk, by: pd.DataFrame, what: str, rows: int, abreast: int) -> Block:
@@ -282,7 +295,7 @@ def _from_to(desk: Desk, by: pd.DataFrame, what: str, rows: int, abreast: int) -
         f"{label(n, 30)} {desk.money(r.current)} to {desk.money(r.recommended)}"
         for n, r in zip(by.index, by.itertuples(), strict=True)
     ]
-    svg = figures.from_to(by, desk.money, 15 + 5.6 * rows, None if abreast == 1 else 84)
+    svg = figures.from_to(by, desk.money, 15 + 5.6 * rows, None if abreast == 1 else HALF_MM)
     return desk.figure(f"by_{what}", finding, f"{finding}. {listed(told)}.", svg)
 
 
@@ -308,7 +321,7 @@ def _frontier(desk: Desk) -> list[Block]:
     if price is not None:
         finding = f"At this total, one more unit of money brings {compact(price, 2)} of margin"
     alt = f"Margin gained against the total budget. {finding}."
-    return [desk.figure("frontier", finding, alt, figures.frontier(frame, total, desk.money, 50))]
+    return [desk.figure("frontier", finding, alt, figures.frontier(frame, total, desk.money, 56, HALF_MM))]
 
 
 def response(desk: Desk) -> list[Block]:
@@ -333,11 +346,24 @@ def response(desk: Desk) -> list[Block]:
     more = percent(shown["value"].iloc[0] * 0.1, 1)
     kind = "Assumed" if assumed else "Strongest"
     title = f"{kind}: {label(best, 30)}, where 10% more money brings {more} more new customers"
-    svg = figures.dots_on_bars(
-        shown, "Elasticity: % more new customers for 1% more spend (dot; bar: 90%)", lambda v: f"{v:.2f}"
-    )
+    # as tall as the frontier beside it
+    unit = "% more customers for 1% more spend (bar: 90%)"
+    svg = figures.dots_on_bars(shown, unit, lambda v: f"{v:.2f}", height_mm=56, width=16, width_mm=HALF_MM)
     alt = listed([f"{label(n, 30)} {v:.2f}" for n, v in shown["value"].items()])
     return [desk.figure("elasticity", title, f"{title}. Elasticities: {alt}.", svg)]
+
+
+def _why(reason: object) -> str:
+    """The reason without the amount that the columns before it already show.
+
+    >>> _why("+$7.7k into Search: a new customer here is worth more."), _why("Full: no room"), _why(None)
+    ('A new customer here is worth more.', 'Full: no room', '')
+    """
+    words = label(reason) if isinstance(reason, str) else ""
+    before, colon, after = words.partition(": ")
+    if colon and after and before[:1] in "+-−":
+        words = after[0].upper() + after[1:]
+    return words
 
 
 def channel_name(channel: object) -> str:

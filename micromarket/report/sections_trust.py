@@ -65,8 +65,10 @@ def assumptions(desk: Desk) -> Section:
             Column("What the data say", width="6fr"),
         ]
         blocks.append(table("Do markets really differ?", columns, rows))
-    if plan.warnings:
-        blocks.append(points([(w, STAGE_WORDS[s]) for s, w in plan.warnings], "What could be wrong"))
+    said = (desk.number("targets", "gap") or {}).get("text")  # stands with the targets already
+    warnings = [(w, STAGE_WORDS[s]) for s, w in plan.warnings if w != said]
+    if warnings:
+        blocks.append(points(warnings, "What could be wrong"))
     if plan.assumptions:
         rows = [[label(a.text), label(a.source), STAGE_WORDS[s]] for s, a in plan.assumptions]
         columns = [Column("Assumption", width="6fr"), Column("Who says so", width="3fr"), Column("For", width="1.6fr")]
@@ -149,7 +151,7 @@ def today(desk: Desk) -> Section | None:
     return Section("Today", title, tuple(blocks))
 
 
-def appendix(desk: Desk) -> Section:
+def appendix(desk: Desk) -> Section | None:
     frame = desk.frame
     order = next((c for c in ("opportunity", "customers", "current") if c in frame and frame[c].notna().any()), None)
     if desk.number("potential", "signal", "verdict") == "none" and "customers" in frame:
@@ -157,7 +159,7 @@ def appendix(desk: Desk) -> Section:
     frame = frame.sort_index()
     if order:
         frame = frame.sort_values(order, ascending=False, kind="stable", na_position="last")
-    columns, cells = [Column("Market", width="3fr")], [frame["name"].map(lambda v: label(v, 60))]
+    columns, cells = [Column("Market", width="2fr")], [frame["name"].map(lambda v: label(v, 44))]
     region = frame["region"] if frame["region"].notna().any() else None
     if region is not None:
         columns.append(Column("Region", width="2fr"))
@@ -165,17 +167,21 @@ def appendix(desk: Desk) -> Section:
     ranked = desk.number("value", "signal", "verdict") != "none"
     for column, name, show, signed in (
         ("customers", "Customers", count, False),
-        ("penetration", "Penetr.", lambda v: percent(v, 1), False),
         ("clv", "Value each", desk.money, False),
         ("headroom", "To win", count, False),
         ("opportunity", "Opportunity", desk.money, False),
         ("recommended", "Money", desk.money, False),
+        ("current", "Spend now", desk.money, False),
         ("change", "Change", desk.signed, True),
         ("target_revenue", "Target", desk.money, False),
     ):
+        if column == "current" and "recommended" in frame:
+            continue
         if column in frame and frame[column].notna().any() and (column != "clv" or ranked):
             columns.append(Column(name, True, signed=signed))
             cells.append(frame[column].map(show))
+    if not any(c.right for c in columns):
+        return None
     if "quadrant" in frame and frame["quadrant"].notna().any():
         columns.append(Column("Quadrant"))
         cells.append(frame["quadrant"].map(lambda v: label(v.split(":")[0], 14) if isinstance(v, str) else ""))
@@ -187,4 +193,4 @@ def appendix(desk: Desk) -> Section:
     note = "All figures of all markets: plan.xlsx and tables/scores.parquet." if len(frame) > MOST_ROWS else ""
     if desk.plan.suppressed:
         note += f" A dash under customers: fewer than {desk.plan.min_cell}."
-    return Section("Appendix", f"{shown}, by {by}", (table("", columns, rows, note=note.strip()),))
+    return Section("Appendix", f"{shown}, by {by}", (table("", columns, rows, note=note.strip(), dense=True),))
