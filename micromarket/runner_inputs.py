@@ -77,7 +77,8 @@ def _fingerprint(source: Source) -> Input:
     # every option of the source counts, and the names of its files; the folder they lie in doesn't
     options = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in _NOT_CONTENT}
     identity = {
-        "options": options, "sha256": hashes, "files": [f.name for f in files], "with": [name for name, _ in source.extra],
+        "options": options, "sha256": hashes, "files": [f.name for f in files],
+        "with": [name for name, _ in source.extra],
         "database": _without_secrets(source.connection) if source.connection else None,
     }  # fmt: skip
     stats = tuple(_stat(f) for f in files)
