@@ -37,6 +37,8 @@ def imports_of(notebook: Path) -> tuple[str, ...]:
 def _manager(folder: Path, preload: tuple[str, ...]) -> AsyncKernelManager:
     """Not one of the installed kernels: whatever is or isn't installed, notebooks run as we do, state in ``folder``."""
     env = {"IPYTHONDIR": str(folder / "ipython"), "PYTHONHASHSEED": "0"}
+    # several threads wait for each other whenever another program runs: 5 times slower on a busy machine with 2 cores
+    env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
     package = Path(__file__).resolve().parent.parent
     if str(package) not in site.getsitepackages():  # a checkout: the kernel must find the same package as we did
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
