@@ -199,3 +199,48 @@ def test_equal_markets_are_not_ranked() -> None:
     assert result.notes.numbers["signal"]["verdict"] == "none"
     assert result.markets["clv"].max() - result.markets["clv"].min() < 1e-6 * result.markets["clv"].mean()
     assert result.markets["new_customer_clv"].iloc[0] == pytest.approx(truth.iloc[0], rel=0.05)
+
+
+def test_a_process_that_is_not_the_model() -> None:
+    """Pareto/NBD buyers (they stop by the calendar, not by a purchase): a new customer's level is still right."""
+    rng = np.random.default_rng(8)
+    n, years = 20_000, 5.0
+    rate, leave = rng.gamma(1.2, 5.0, n), rng.gamma(2.0, 0.4, n)
+    age = rng.random(n) * years
+    lived = np.minimum(rng.exponential(1 / leave), age)
+    repeats = rng.poisson(rate * lived)
+    who = np.repeat(np.arange(n), repeats + 1)
+    since = rng.random(len(who)) * lived[who]
+    since[np.cumsum(repeats + 1) - 1] = 0.0
+    log = pd.DataFrame({"customer_id": who.astype(str), "date": dates(np.round((age[who] - since) * 365.25))})
+    log["amount"] = 10.0
+    customers = pd.DataFrame({"customer_id": np.arange(n).astype(str), "market_id": (np.arange(n) % 40).astype(str)})
+    result = estimate_value(Tables(customers=customers, transactions=log), market_data(customers), settings())
+    # E[rate] E[exp(-leave t)] = 6 (1 + 0.4 t)^-2 purchases a year, at the middle of 36 months
+    t = (np.arange(36) + 0.5) / 12
+    truth = 10 * 0.4 * (1 + (6.0 / 12 * (1 + 0.4 * t) ** -2.0) @ discount_factors(12 * t, 0.1))
+    assert result.notes.numbers["new_customer_clv"] == pytest.approx(truth, rel=0.06)
+    assert result.notes.numbers["models"][0]["calibration"] > 1.02
+
+
+def test_contracts_that_end_at_renewals() -> None:
+    """Monthly renewals, the last month paid in full: the textbook sum of S(k) discounted from the start of month k."""
+    rng = np.random.default_rng(9)
+    n = 20_000
+    leave = rng.beta(1.5, 40.0, n)
+    months, born = rng.geometric(leave), rng.integers(0, 1400, n)
+    days = np.floor(months * MONTH).astype(int) - 1
+    gone = days <= born
+    customers = pd.DataFrame({"customer_id": np.arange(n).astype(str), "market_id": (np.arange(n) % 40).astype(str)})
+    contracts = customers[["customer_id"]].assign(
+        started_on=dates(born), ended_on=dates(np.where(gone, born - days, 0)).where(gone, None), monthly_value=10.0
+    )
+    on = pd.Series(~gone, index=customers["customer_id"])
+    tables = Tables(customers=customers, subscriptions=contracts)
+    result = estimate_value(tables, market_data(customers, on), settings("contractual"))
+    model = ShiftedBetaGeometric()
+    model.alpha_, model.beta_ = 1.5, 40.0
+    truth = 10 * 0.4 * (model.survival(35) @ discount_factors(np.arange(36), 0.1))
+    assert result.notes.numbers["new_customer_clv"] == pytest.approx(truth, rel=0.01)
+    fitted = result.notes.numbers["models"][0]["parameters"]
+    assert fitted["alpha"] / (fitted["alpha"] + fitted["beta"]) == pytest.approx(1.5 / 41.5, rel=0.04)

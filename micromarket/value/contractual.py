@@ -24,7 +24,10 @@ _PAPER = "Fader & Hardie 2007 (Journal of Interactive Marketing 21); 2010 (Marke
 
 @dataclass(frozen=True)
 class Tenures:
-    """Rows of :func:`~micromarket.value.summaries.count_contracts` with their cell and segment (ages in months)."""
+    """Rows of :func:`~micromarket.value.summaries.count_contracts` with their cell and segment (ages in months).
+
+    ``last_month``: how much of their last month customers stayed on average: 1/2, on any day; 1, at renewals.
+    """
 
     cell: np.ndarray
     segment: np.ndarray
@@ -35,14 +38,27 @@ class Tenures:
     entry_part: np.ndarray
     age_part: np.ndarray
     value: np.ndarray
+    last_month: float
 
     @classmethod
     def of(cls, counts: pd.DataFrame, cells: Cells) -> tuple[Tenures, pd.DataFrame]:
         cell = cells.locate(counts)
         counts, cell = counts[cell >= 0], cell[cell >= 0]
-        whole = [counts[c].to_numpy(int) for c in ("entry", "age", "gone")]
-        parts = [counts[c].to_numpy(float) for c in ("customers", "entry_part", "age_part", "value")]
-        return cls(cell, cells.segment[cell], *whole, *parts), counts
+        entry, age, left = (counts[c].to_numpy(int) for c in ("entry", "age", "gone"))
+        n, entry_part, age_part, value = (
+            counts[c].to_numpy(float) for c in ("customers", "entry_part", "age_part", "value")
+        )
+        gone = left == 1
+        lost = n[gone].sum()
+        last_month = float(np.clip(age_part[gone].sum() / lost, 0.5, 1.0)) if lost >= FEWEST_LOST else 0.5
+        segment = cells.segment[cell]
+        return cls(cell, segment, entry, age, left, n, entry_part, age_part, value, last_month), counts
+
+    @property
+    def partial(self) -> float:
+        """How much a begun month exposes to leaving, per fraction of it lived: 1 where customers leave at any time,
+        0 where they leave at renewals only (at the month's end)."""
+        return 2 * (1 - self.last_month)
 
     def lost_and_stayed(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Customers who left, and who stayed (fractions of months at the ends of observation), at each age."""
@@ -51,9 +67,9 @@ class Tenures:
         lost = np.bincount(age[gone], weights=n[gone], minlength=size)
         change = np.bincount(entry, weights=n, minlength=size + 1) - np.bincount(age, weights=n, minlength=size + 1)
         stayed = np.cumsum(change)[:size]
-        stayed += np.bincount(age[~gone], weights=self.age_part[rows][~gone], minlength=size)
+        stayed += np.bincount(age[~gone], weights=self.partial * self.age_part[rows][~gone], minlength=size)
         late = ~gone | (entry < age)
-        stayed -= np.bincount(entry[late], weights=self.entry_part[rows][late], minlength=size)
+        stayed -= np.bincount(entry[late], weights=self.partial * self.entry_part[rows][late], minlength=size)
         return lost, np.maximum(stayed, 0.0)
 
 
@@ -85,15 +101,16 @@ class ContractCells:
         ages = np.arange(self.oldest + max(horizon, 13) + 2)
         self._rate = np.stack([-np.log1p(-f.hazard(ages)) for f in fits])
         self._total = np.concatenate([np.zeros((len(fits), 1)), np.cumsum(self._rate, axis=1)], axis=1)
+        self._start = discount_factors(np.arange(horizon), discount_rate)
         self._mid = discount_factors(np.arange(horizon) + 0.5, discount_rate)
 
     def expected(self) -> np.ndarray:
         """Expected departures of each row's customers at the segment's rate (cumulative hazard while observed)."""
         t, s = self.tenures, self.tenures.segment
         whole = self._total[s, t.age] - self._total[s, t.entry]
-        return np.maximum(
-            t.customers * whole + self._rate[s, t.age] * t.age_part - self._rate[s, t.entry] * t.entry_part, 1e-12
-        )
+        age_part = np.where(t.gone == 1, t.age_part, t.partial * t.age_part)
+        parts = self._rate[s, t.age] * age_part - self._rate[s, t.entry] * t.partial * t.entry_part
+        return np.maximum(t.customers * whole + parts, 1e-12)
 
     def signal(self) -> Component:
         """Do markets differ in departures, given segment and tenure? On martingale residuals of customers."""
@@ -108,11 +125,23 @@ class ContractCells:
         values = (t.customers, t.customers * residual, t.customers * residual**2)
         return analysis_of_variance("churn", *(np.bincount(m, weights=v, minlength=size) for v in values))
 
+    def paid(self, there: np.ndarray, new: bool) -> np.ndarray:
+        """Share of each month that is paid, from the shares still there at its start and end (last axis).
+
+        Who leaves pays for ``last_month`` of the month; of a current customer's running month the rest is to come.
+        """
+        last = self.tenures.last_month if new else 1 - self.tenures.last_month
+        return there[..., 1:] + last * (there[..., :-1] - there[..., 1:])
+
+    def new_months(self, there: np.ndarray) -> np.ndarray:
+        """Cumulative discounted paid months of new customers; each month is billed at its start."""
+        return np.cumsum(self.paid(there, new=True) * self._start, axis=-1)
+
     def lifetime(self, s: int, ages: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """Discounted months within the horizon, (ages, effects)."""
+        """Discounted months within the horizon of current customers, (ages, effects); bills are half a month away."""
         gained = self._total[s][ages[:, None] + np.arange(self.horizon + 1)] - self._total[s][ages][:, None]
         there = np.exp(-np.exp(u)[None, :, None] * gained[:, None, :])
-        return ((there[:, :, :-1] + there[:, :, 1:]) / 2) @ self._mid
+        return self.paid(there, new=False) @ self._mid
 
     def stay(self, months: int) -> np.ndarray:
         """Cumulative hazard of each row's customers over the next ``months``."""
@@ -171,13 +200,15 @@ def model_contracts(
 
     theta = behaviour.mean
     tables = world.tables(theta)
-    zero = np.zeros(len(cells), int)
     now = t.gone == 0
     active = cells.total(t.cell[now], t.customers[now])
     value_now = cells.total(t.cell[now], t.value[now])
 
+    months = np.arange(max(horizon, 12) + 1)
+    hazards = world._total[cells.segment][:, months]
+
     def new(u: np.ndarray) -> np.ndarray:
-        return world.lookup(tables, cells.segment, zero, u[:, 0])
+        return world.new_months(np.exp(-np.exp(u) * hazards[:, : horizon + 1]))[:, -1]
 
     def current(u: np.ndarray) -> np.ndarray:
         """Mean discounted revenue and months over each cell's active customers."""
@@ -200,11 +231,9 @@ def model_contracts(
     rate = np.exp(theta[:, 0])
     kept = t.value[now] * np.exp(-rate[t.cell[now]] * world.stay(12)[now])
     kept_share = cells.total(t.cell[now], kept) / np.maximum(value_now, 1e-300)
-    months = np.arange(max(horizon, 12) + 1)
-    survival = np.exp(-rate[:, None] * world._total[cells.segment][:, months])
+    survival = np.exp(-rate[:, None] * hazards)
     retention = np.where(value_now > 0, kept_share, survival[:, 12]) ** (1 / 12)
-    halves = (survival[:, :-1] + survival[:, 1:]) / 2
-    path = np.concatenate([np.zeros((len(cells), 1)), np.cumsum(halves[:, :horizon] * world._mid, axis=1)], axis=1)
+    path = np.concatenate([np.zeros((len(cells), 1)), world.new_months(survival[:, : horizon + 1])], axis=1)
     (lifetimes,) = LogQuadratic.around(lambda u: new(u)[:, None], theta, _STEP)
     return CellModel(
         cells=cells,
@@ -219,7 +248,7 @@ def model_contracts(
         money_share=np.where(active > 0, 0.0, 1.0),
         margin_rate=np.full(len(cells), margin_rate),
         margin_sd=np.zeros(len(cells)),
-        first_year_count=halves[:, :12].sum(axis=1),
+        first_year_count=world.paid(survival[:, :13], new=True).sum(axis=1),
         retention=np.clip(retention, 0.0, 1.0),
         path_count=path,
         path_months=path,

@@ -17,12 +17,16 @@ _VALUES = ("clv", "clv_low", "clv_high", "new_customer_clv", "new_customer_clv_l
 
 @dataclass(frozen=True)
 class Weights:
-    """Of each cell within its market (they add up to 1): customers now on the books, and those won next."""
+    """Of each cell within its market (they add up to 1): customers now on the books, and those won next.
+
+    ``evidence`` (markets,): how many customers the mix of those won next is known from (infinite: the company's mix).
+    """
 
     customers: np.ndarray
     new_customers: np.ndarray
     of_customers: np.ndarray
     of_new: np.ndarray
+    evidence: np.ndarray
 
     @classmethod
     def of(cls, cells: Cells, frame: pd.DataFrame) -> Weights:
@@ -36,11 +40,13 @@ class Weights:
             return cells.total(at[at >= 0], np.maximum(np.nan_to_num(values), 0.0))
 
         customers, new = column("customers"), column("new_customers_last_year")
-        return cls(customers, new, _shares(cells, customers, 0.0), _shares(cells, new if new.sum() else customers))
+        of_new, evidence = _shares(cells, new if new.sum() else customers)
+        return cls(customers, new, _shares(cells, customers, 0.0)[0], of_new, evidence)
 
 
-def _shares(cells: Cells, n: np.ndarray, concentration: float | None = None) -> np.ndarray:
-    """Share of each cell in its market's ``n``; ``concentration``: pseudo-customers of the company's mix."""
+def _shares(cells: Cells, n: np.ndarray, concentration: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each cell in its market's ``n``, and evidence by market; ``concentration``: pseudo-customers of the
+    company's mix."""
     markets = len(cells.market_ids)
     company = np.maximum(cells.by_segment(n), 1e-9)
     company = (company / company.sum())[cells.segment]
@@ -57,11 +63,12 @@ def _shares(cells: Cells, n: np.ndarray, concentration: float | None = None) -> 
         per_market = freedom / max(some.sum(), 1)
         excess = squares - freedom
         if freedom == 0 or excess <= 2 * np.sqrt(2 * freedom):
-            return company
+            return company, np.full(markets, np.inf)
         rho = np.clip(excess / max(per_market * (total[some] - 1).sum(), 1e-9), 1e-6, 0.99)
         concentration = 1 / rho - 1
     weight = n + max(concentration, 1e-9) * company
-    return weight / np.bincount(cells.market, weights=weight, minlength=markets)[cells.market]
+    evidence = np.bincount(cells.market, weights=weight, minlength=markets)
+    return weight / evidence[cells.market], evidence
 
 
 def levelled(model: CellModel) -> CellModel:
@@ -91,7 +98,7 @@ def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int)
     """Values of all cells and of all markets (money per customer), with 90% intervals from joint posterior draws."""
     cells = model.cells
     k, segments = model.behaviour.base.shape[1], len(cells.segments)
-    parts: dict[str, tuple[int, ...]] = {"shared": (segments,), "today": (segments,), "margin": ()}
+    parts: dict[str, tuple[int, ...]] = {"shared": (segments,), "today": (segments,), "margin": (), "mix": ()}
     for name, width in (("behaviour", k), ("money", 1)):
         parts |= {f"{name}.market": (width,), f"{name}.own": (segments, width), f"{name}.segment": (segments, width)}
     normals = even_normals(DRAWS, parts, seed)
@@ -119,12 +126,13 @@ def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int)
         now = (now - servicing_cost * model.current_months.at(away, chunk)) * today
         of_cells.append(_summary(now, new))
         edges = starts[first:last] - starts[first]
-        of_markets.append(
-            _summary(
-                np.add.reduceat(now * weights.of_customers[chunk], edges, axis=1),
-                np.add.reduceat(new * weights.of_new[chunk], edges, axis=1),
-            )
-        )
+        tomorrow = np.add.reduceat(new * weights.of_new[chunk], edges, axis=1)
+        # the mix of segments to come is a Dirichlet draw: its variance, at the segments' mean values
+        mean = new.mean(axis=0)
+        about = (mean - np.repeat(tomorrow.mean(axis=0), np.diff(edges, append=len(chunk)))) ** 2
+        mix = np.add.reduceat(about * weights.of_new[chunk], edges) / (weights.evidence[first:last] + 1)
+        tomorrow = tomorrow + normals["mix"].reshape(-1, 1) * np.sqrt(mix)
+        of_markets.append(_summary(np.add.reduceat(now * weights.of_customers[chunk], edges, axis=1), tomorrow))
         first = last
     by_cell = pd.DataFrame(np.concatenate(of_cells), columns=list(_VALUES))
     by_market = pd.DataFrame(np.concatenate(of_markets), columns=list(_VALUES))

@@ -60,29 +60,35 @@ def model_purchases(
     theta = behaviour.mean
     tables = world.tables(theta, _STEP)
     centre = world.new(tables, theta, slice(0, None))
+    by_segment = world.calibration(horizon * DAYS_PER_MONTH)
+    calibration = by_segment[cells.segment]
     months = len(world.months) - 1
-    path_count = np.concatenate([np.ones((len(cells), 1)), 1 + centre[:, 5 : 5 + horizon]], axis=1)
+    path_count = np.concatenate(
+        [np.ones((len(cells), 1)), 1 + calibration[:, None] * centre[:, 5 : 5 + horizon]], axis=1
+    )
     path_months = np.concatenate([np.zeros((len(cells), 1)), centre[:, 5 + months : 5 + months + horizon]], axis=1)
 
     weight, baskets = population_weights(spend, cells, histories)
     own_mean = histories.amount / (histories.x + 1)  # summed over the customers of a row
     from_cell = weight * unit[histories.cell] * histories.customers
     per_row = np.maximum(from_cell + (1 - weight) * own_mean, 0.0)
-    n = sums["customers"]
+    n, one = sums["customers"], np.ones(len(cells))
 
     def current(t: np.ndarray) -> np.ndarray:
         totals = world.current(tables, t, slice(0, 2), (per_row, histories.customers))
-        return _per_customer(cells, totals, n, world.new(tables, t, slice(0, 2)) * np.stack([unit, unit**0], 1))
+        return _per_customer(cells, totals, n, world.new(tables, t, slice(0, 2)) * np.stack([unit, one], 1))
 
     among = counts["amount2"].to_numpy(float) - histories.amount**2 / histories.customers
     square = per_row**2 / histories.customers + ((1 - weight) / (histories.x + 1)) ** 2 * np.maximum(among, 0.0)
     squares = world.current(tables, theta, slice(0, 2), (square, histories.customers), power=2)
-    like_new = centre[:, :2] * np.stack([unit, unit**0], 1)
+    like_new = centre[:, :2] * np.stack([unit, one], 1)
     income, stay = LogQuadratic.around(current, theta, _STEP)
     income, current_sd = pool_current(cells, income, n, like_new[:, 0], squares[:, 0])
     stay, _ = pool_current(cells, stay, n, like_new[:, 1], squares[:, 1])
     new_count, new_months = LogQuadratic.around(
-        lambda t: world.new(tables, t, slice(0, 2)) + np.array([1.0, 0.0]), theta, _STEP
+        lambda t: world.new(tables, t, slice(0, 2)) * np.stack([calibration, one], 1) + np.array([1.0, 0.0]),
+        theta,
+        _STEP,
     )
 
     later = world.current(tables, theta, slice(2, 5), (per_row,) * 3)
@@ -92,6 +98,8 @@ def model_purchases(
     share = cells.total(histories.cell, np.maximum(from_cell, 0)) / np.maximum(
         cells.total(histories.cell, per_row), 1e-300
     )
+    # a misfit that a factor repairs on average leaves something: a quarter of it counts as uncertainty
+    shared = np.hypot([_shared_sd(f, horizon) for f in fits], np.log(by_segment) / 4)
     return CellModel(
         cells=cells,
         behaviour=behaviour,
@@ -105,15 +113,15 @@ def model_purchases(
         money_share=np.where(n > 0, np.clip(share, 0, 1), 1.0),
         margin_rate=margin_rate,
         margin_sd=margin_sd,
-        first_year_count=1 + centre[:, 3],
+        first_year_count=1 + calibration * centre[:, 3],
         retention=retention,
         path_count=path_count,
         path_months=path_months,
-        shared_sd=np.array([_shared_sd(f, horizon) for f in fits])[cells.segment],
+        shared_sd=shared[cells.segment],
         customers=n,
-        models=_models(cells, fits, baskets, n),
+        models=_models(cells, fits, baskets, n, by_segment),
         components=components,
-        warnings=_warnings(cells, fits, baskets),
+        warnings=_warnings(cells, fits, baskets, by_segment),
         assumptions=[
             Assumption(
                 "Customers buy at their own steady rate until they silently leave; what they spend per purchase doesn't"
@@ -152,7 +160,7 @@ def _shared_sd(fit: BetaGeoNBD, horizon: int) -> float:
     return float(min(np.sqrt(max(slope @ covariance @ slope, 0.0)), 0.5))
 
 
-def _models(cells: Cells, fits: list, baskets: list, n: np.ndarray) -> list[dict[str, Any]]:
+def _models(cells: Cells, fits: list, baskets: list, n: np.ndarray, calibration: np.ndarray) -> list[dict[str, Any]]:
     customers = cells.by_segment(n)
     models = []
     for s, segment in enumerate(cells.segments):
@@ -163,6 +171,7 @@ def _models(cells: Cells, fits: list, baskets: list, n: np.ndarray) -> list[dict
                 "model": "BG/NBD with Gamma-Gamma",
                 "parameters": {**parameters, "unit_of_time": "day"},
                 "customers": float(customers[s]),
+                "calibration": float(calibration[s]),
                 "converged": bool(fits[s].converged_),
                 "holdout_error": None,
             }
@@ -170,11 +179,17 @@ def _models(cells: Cells, fits: list, baskets: list, n: np.ndarray) -> list[dict
     return models
 
 
-def _warnings(cells: Cells, fits: list, baskets: list) -> list[str]:
+def _warnings(cells: Cells, fits: list, baskets: list, calibration: np.ndarray) -> list[str]:
     warnings = []
     odd = sorted({cells.segments[s] for s, f in enumerate(fits) if not f.converged_})
     if odd:
         warnings.append(f"The purchase model did not settle for {', '.join(odd)}: take values there as rough.")
+    off = [f"{cells.segments[s]} ({c - 1:+.0%})" for s, c in enumerate(calibration) if abs(np.log(c)) > 0.1]
+    if off:
+        warnings.append(
+            "New customers have bought more or less often than the purchase model says; the value of a new customer was"
+            f" corrected to what was seen: {', '.join(off)}."
+        )
     if any(b.guarded_ for b in baskets):
         warnings.append(
             "A few very large purchases dominate what customers spend: mean values rest on them, read them with care."

@@ -138,6 +138,27 @@ class PurchaseCells:
         m = self.cells.market
         return analysis_of_variance("repeat purchases", *(np.bincount(m, weights=v) for v in (count, total, square)))
 
+    def calibration(self, horizon_days: float) -> np.ndarray:
+        """Observed over expected repeat purchases since the first one, by segment.
+
+        1 where the model is right. Where it isn't (customers who stop for other reasons than a bad purchase, say) this
+        is the factor that makes a new customer's purchases what they have been; customers much older than the horizon
+        don't count.
+        """
+        h, factors = self.histories, np.ones(len(self.fits))
+        for s, fit in enumerate(self.fits):
+            age = h.T
+            rows = (h.segment == s) & (age > 0)
+            longest = max(1.25 * horizon_days, age[rows].min() if rows.any() else 0.0)
+            rows &= age <= longest
+            n, x = h.customers[rows], h.x[rows]
+            if n.sum() < FEWEST_CUSTOMERS or n[x > 0].sum() < FEWEST_REPEATERS:
+                continue
+            times, index = np.unique(h.T[rows], return_inverse=True)
+            expected = np.bincount(index, weights=n) @ fit.expected_purchases(times)
+            factors[s] = np.clip((n @ x) / max(expected, 1e-9), 0.5, 2.0)
+        return factors
+
     def tables(self, theta: np.ndarray, step: float) -> list[ResidualTable]:
         """Per segment: outputs 0, 1 discounted purchases and months alive in the horizon; 2, 3, 4 purchases in the
         first month, the first year, the 13th month; then cumulative discounted purchases and months alive by month."""
