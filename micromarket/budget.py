@@ -255,7 +255,7 @@ def _notes(
     if not (cells.value > 0).all():
         count = len(set(np.array(cells.markets)[cells.market][cells.value <= 0]))
         warnings.append(
-            f"In {_plural(count, 'market', 'markets')} a new customer is worth nothing or less: no money is moved there."
+            f"In {_plural(count, 'market', 'markets')} a new customer is worth nothing or less: no money is moved in."
         )
     left = round(total - float(spend.sum()), 2)
     if left > 0.005:
@@ -263,14 +263,14 @@ def _notes(
     beyond = int((spend > 2 * np.maximum(cells.current, 1e-9)).sum()) if not cells.held.all() else 0
     if beyond and pays:
         warnings.append(
-            f"{_plural(beyond, 'cell gets', 'cells get')} more than twice today's money: what it brings there is read off the curve's shape,"
-            " not seen in the past."
+            f"{_plural(beyond, 'cell gets', 'cells get')} more than twice today's money: what that brings is"
+            " read off the curve's shape, not seen in the past."
         )
     market, cell = limits.market_change, limits.cell_change
     assumptions = (
         Assumption(
-            f"At most {limits.max_shift:.0%} of the money changes place; a market gets {market[0]:g} to {market[1]:g} times,"
-            f" a cell (market and channel) {cell[0]:g} to {cell[1]:g} times today's money.",
+            f"At most {limits.max_shift:.0%} of the money changes place; a market gets {market[0]:g} to {market[1]:g}"
+            f" times, a cell (market and channel) {cell[0]:g} to {cell[1]:g} times today's money.",
             settings.path.name,
         ),
         Assumption(

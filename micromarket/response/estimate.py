@@ -91,7 +91,7 @@ def estimate_response(
     money = current[list(estimable)].to_numpy(float)
     with threadpool_limits(limits=1):  # thousands of tiny products: threads only get in each other's way
         spend = panel.spend[:, :, chosen]
-        model = SaturatingPanel(panel.periods_per_year).fit(panel.outcome, spend, panel.scale, panel.room)
+        model = SaturatingPanel(panel.periods_per_year).fit(panel.outcome, spend, panel.scale, panel.room, panel.region)
         plan = plan_spend(spend, panel.unit[chosen], panel.scale, money, panel.periods_per_year, years)
         posterior = _posterior(model, plan, estimable, expected, experiments, panel)
         draws = draw(model, posterior, DRAWS, settings.seed)
@@ -105,14 +105,9 @@ def estimate_response(
     warnings = _warnings(posterior, [c for c in channels if c not in estimable], plan, estimable, skill)
     if "assumed" in source:
         assumptions.insert(0, ELASTICITY)
-    if model.room_strength_ > 0:
-        text = "Spend works better where more headroom is left: the history fits best with"
-        text += (
-            " effects in proportion to headroom."
-            if model.room_strength_ == 1
-            else " effects rising with its square root."
-        )
-        assumptions.append(Assumption(text, "estimated"))
+    if model.room_strength_ > 0.1:
+        text = "Spend works better where more headroom is left: in the history, twice the headroom per head goes with"
+        assumptions.append(Assumption(f"{text} {2**model.room_strength_:.1f} times the effect.", "estimated"))
     assumptions.append(Assumption("Over the plan, spend is spread over the year as it was last year.", "default"))
     decay = {c: float(d) for c, d in zip(estimable, model.shape_.decay, strict=True)}
     notes = _notes(channels, source, curves, expected, posterior, skill, decay, assumptions, warnings)
@@ -176,6 +171,16 @@ def _experiments(experiments: pd.DataFrame | None, channel: str) -> list[dict[st
     return rows.sort_values(["start", "lift"], kind="stable").to_dict("records")  # type: ignore[return-value]
 
 
+def _count(text: Any) -> float | None:
+    """Number of markets from a number, "80 markets …" or a list of ids."""
+    if isinstance(text, str):
+        parts = [m for m in text.replace(";", ",").split(",") if m.strip()]
+        first = text.split()[0] if text.split() else ""
+        return float(len(parts)) if len(parts) > 1 else _count(_number(first))
+    number = _number(text)
+    return number if np.isfinite(number) and number >= 1 else None
+
+
 def _number(value: Any) -> float:
     try:
         return float(value)
@@ -186,17 +191,14 @@ def _number(value: Any) -> float:
 def _added(test: dict[str, Any], index: int, plan: PlanSpend, panel: Panel) -> float | None:
     """Pressure units that a test added in its markets, or ``None`` where its table does not say."""
     money = _number(test.get("spend"))
-    count = _number(test.get("markets"))
-    if isinstance(test.get("markets"), str) and np.isnan(count):
-        count = float(len([m for m in test["markets"].replace(";", ",").split(",") if m.strip()]))
-    if np.isnan(money) or np.isnan(count) or not count > 0 or money == 0:
+    active = plan.current[:, index] > 0
+    if not np.isfinite(money) or money == 0 or not active.any():
         return None
+    count = min(_count(test.get("markets")) or float(active.sum()), float(len(active)))
     days = (pd.Timestamp(test["end"]) - pd.Timestamp(test["start"])).days + 1
     periods = max(days * panel.periods_per_year / 365.25, 1.0)
     added = money / (count * float(panel.scale.mean()) * periods * float(plan.unit[index]))
-    mean = (
-        float(plan.pattern[:, plan.current[:, index] > 0, index].mean()) if (plan.current[:, index] > 0).any() else 1.0
-    )
+    mean = float(plan.pattern[:, active, index].mean())
     return None if added <= -0.9 * mean else added  # switched off: all of today's spend
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from micromarket.response.transform import Array, Shape, saturated, saturated_with_slopes
@@ -23,7 +24,7 @@ from micromarket.response.transform import Array, Shape, saturated, saturated_wi
 # Weak priors in the panel's units: decay about .1 to .8, half-saturation about 1/4 to 4 times the usual spend.
 PRIOR_LOGIT_DECAY, PRIOR_LOGIT_SD = -0.4, 1.0
 PRIOR_LOG_HALF, PRIOR_HALF_SD = 0.3, 0.8
-ROOM_STRENGTHS = (0.0, 0.5, 1.0)
+PRIOR_ROOM, PRIOR_ROOM_SD, MAX_ROOM = 0.5, 0.5, 1.25
 SEARCH_MARKETS = 600
 
 
@@ -38,6 +39,7 @@ class _Fit:
     residual: Array
     loglik: float
     gradient: Array
+    by_market: Array  # derivative by the log of each market's weight
 
 
 class SaturatingPanel:
@@ -49,16 +51,14 @@ class SaturatingPanel:
         Lets every market have its own yearly season, where the panel is long enough.
     iterations, rounds : int
         Quasi-Newton steps at most, each time; how often noise and autocorrelation are renewed.
-    room_strengths : tuple of float
-        Exponents of the relative headroom among which the likelihood chooses.
 
     Attributes
     ----------
     beta_ : array (channels,)
         Effect at full saturation per head and period, in a market of average room.
     shape_ : Shape
-    covariance_ : array (3 channels, 3 channels)
-        Of (beta, logit decay, log half), cluster-robust by market, including the weak priors.
+    covariance_ : array (3 channels + 1, 3 channels + 1)
+        Of (beta, logit decay, log half, room_strength), cluster-robust by market, including the weak priors.
     slopes_ : array (markets, channels)
         Posterior mean of beta + b.
     slope_cov_, keep_ : arrays (markets, channels, channels)
@@ -72,16 +72,19 @@ class SaturatingPanel:
         periods_per_year: float | None = None,
         iterations: int = 40,
         rounds: int = 3,
-        room_strengths: tuple[float, ...] = ROOM_STRENGTHS,
     ):
         self.periods_per_year = periods_per_year
         self.iterations = iterations
         self.rounds = rounds
-        self.room_strengths = room_strengths
 
     # --- public ---------------------------------------------------------------------------------------------------
-    def fit(self, outcome: Array, spend: Array, scale: Array, room: Array) -> SaturatingPanel:
-        """``outcome`` (periods, markets), ``spend`` (periods, markets, channels), per head; see `panel.Panel`."""
+    def fit(
+        self, outcome: Array, spend: Array, scale: Array, room: Array, region: NDArray[np.int64] | None = None
+    ) -> SaturatingPanel:
+        """``outcome`` (periods, markets), ``spend`` (periods, markets, channels), per head; see `panel.Panel`.
+
+        ``region``: code of each market; shocks that a region's markets share in a period widen the standard errors.
+        """
         channels, unit = spend.shape[2], max(float(outcome.mean()), 1e-12)
         y, expected = outcome / unit, np.maximum(outcome.mean(axis=0), 1e-12) / unit / (scale * unit)
         few = np.arange(0, len(scale), -(-len(scale) // SEARCH_MARKETS))
@@ -89,21 +92,15 @@ class SaturatingPanel:
         noise = _pooled_variance((centred**2).mean(axis=0), expected, len(y))
         shape = self._grid(y[:, few], spend[:, few], noise[few])
         self.noise_, self.rho_, self.tau_ = noise[few], np.zeros(0), np.full(channels, 0.5)
-        best: tuple[float, float, Shape, Array, Array, Array] | None = None
-        for strength in self.room_strengths if np.ptp(room) > 1e-9 else (0.0,):
-            shape, score = self._search(y[:, few], spend[:, few], expected[few], room[few] ** strength, shape)
-            if best is None or score > best[0]:
-                best = (score, strength, shape, self.tau_, self.noise_, self.rho_)
-        assert best is not None
-        _, self.room_strength_, self.shape_, self.tau_, self.noise_, self.rho_ = best
-        self.weight_ = room**self.room_strength_
+        self.shape_, self.room_strength_ = self._search(y[:, few], spend[:, few], expected[few], room[few], shape)
+        self.room_, self.weight_ = room, room**self.room_strength_
         if len(few) < len(scale):
             self.noise_ = noise
             for _ in range(3):
                 self._update_noise(self._solve(y, spend, self.weight_, self.shape_), expected)
         fit = self._solve(y, spend, self.weight_, self.shape_)
-        covariance = self._covariance(fit, spend, self.weight_, self.shape_)
-        up = np.concatenate([np.full(channels, unit), np.ones(2 * channels)])
+        covariance = self._covariance(fit, spend, region)
+        up = np.concatenate([np.full(channels, unit), np.ones(2 * channels + 1)])
         self.covariance_ = covariance * np.outer(up, up)
         self.beta_, self.slopes_ = fit.beta * unit, fit.slopes * unit
         self.slope_cov_, self.keep_ = fit.slope_cov * unit**2, fit.keep
@@ -163,21 +160,29 @@ class SaturatingPanel:
                 design[..., c], gram, right = kept
         return Shape(logit, log_half)
 
-    def _search(self, y: Array, spend: Array, expected: Array, weight: Array, shape: Shape) -> tuple[Shape, float]:
+    def _search(self, y: Array, spend: Array, expected: Array, room: Array, shape: Shape) -> tuple[Shape, float]:
         """Maximises the marginal likelihood over shape and tau; noise and autocorrelation are renewed in between."""
         channels = spend.shape[2]
-        score = -np.inf
+        score, log_room = -np.inf, np.log(room)
+        varies = float(np.ptp(room)) > 1e-9
+        strength = PRIOR_ROOM if varies else 0.0
+        middle, precision = _prior_mean(channels), _prior_precision(channels)
 
         def objective(vector: Array) -> tuple[float, Array]:
-            self.tau_ = np.exp(vector[2 * channels :])
+            self.tau_ = np.exp(vector[2 * channels : -1])
+            weight = np.exp(vector[-1] * log_room)
             fit = self._solve(y, spend, weight, Shape(*np.split(vector[: 2 * channels], 2)))
-            away = vector[: 2 * channels] - _prior_mean(channels)
-            pull = _prior_precision(channels) @ away
-            gradient = fit.gradient - np.concatenate([pull, np.zeros(channels)])
+            away = np.append(vector[: 2 * channels], vector[-1]) - middle
+            pull = precision @ away
+            gradient = np.append(fit.gradient, float(fit.by_market @ log_room))
+            gradient[: 2 * channels] -= pull[:-1]
+            gradient[-1] -= pull[-1]
             return -(fit.loglik - 0.5 * float(away @ pull)), -gradient
 
         limits = [(-4.0, 3.5)] * channels + [(-3.5, 3.5)] * channels + [(-7.0, 3.0)] * channels
+        limits.append((0.0, MAX_ROOM if varies else 0.0))
         for _ in range(self.rounds):
+            weight = room**strength
             fit = self._solve(y, spend, weight, shape)
             for _ in range(2):
                 self._update_noise(fit, expected)
@@ -186,15 +191,15 @@ class SaturatingPanel:
             basis = self._nuisance(len(left))
             self.rho_ = _autocorrelation(left - basis @ (basis.T @ left), basis.shape[1])
             self._update_noise(self._solve(y, spend, weight, shape), expected)
-            start = np.concatenate([shape.vector, np.clip(np.log(self.tau_), -7, 3)])
+            start = np.concatenate([shape.vector, np.clip(np.log(self.tau_), -7, 3), [strength]])
             found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=limits,
                              options={"maxiter": self.iterations, "ftol": 1e-9})  # fmt: skip
-            shape = Shape.of(found.x[: 2 * channels])
-            self.tau_ = np.exp(found.x[2 * channels :])
+            shape, strength = Shape.of(found.x[: 2 * channels]), float(found.x[-1])
+            self.tau_ = np.exp(found.x[2 * channels : -1])
             settled, score = abs(score + found.fun) < 0.05, -float(found.fun)
             if settled:
                 break
-        return shape, score
+        return shape, strength
 
     def _update_noise(self, fit: _Fit, expected: Array) -> None:
         said = 1 - np.diagonal(fit.keep, axis1=1, axis2=2)
@@ -228,31 +233,47 @@ class SaturatingPanel:
         logdet = -periods * np.log(w).sum() - np.linalg.slogdet(inverse)[1].sum() + 2 * np.log(self.tau_).sum() * len(w)
         slopes = beta + b
         pull = (residual * w[:, None])[:, None]
-        gradient = [
-            (np.matmul(pull, d)[:, 0] * slopes - (np.matmul(across, d) * inverse).sum(axis=1) * w[:, None]).sum(axis=0)
-            for d in (by_decay, by_half)
-        ]
+
+        def complete(d: Array) -> Array:
+            return np.matmul(pull, d)[:, 0] * slopes - (np.matmul(across, d) * inverse).sum(axis=1) * w[:, None]
+
+        gradient = [complete(d).sum(axis=0) for d in (by_decay, by_half)]
+        by_market = complete(x).sum(axis=1)
         spread = b**2 + np.diagonal(inverse, axis1=1, axis2=2)
         gradient.append((spread / self.tau_**2 - 1).sum(axis=0))
         keep = inverse / self.tau_**2  # I - inverse @ gram
-        return _Fit(beta, slopes, inverse, keep, residual.T, -0.5 * float(whole + logdet), np.concatenate(gradient))
+        return _Fit(
+            beta, slopes, inverse, keep, residual.T, -0.5 * float(whole + logdet), np.concatenate(gradient), by_market
+        )
 
-    def _covariance(self, fit: _Fit, spend: Array, weight: Array, shape: Shape) -> Array:
-        """Sandwich covariance of (beta, shape), clusters: markets. Curves are linearised at the posterior slopes
-        (Lindstrom & Bates 1990)."""
-        channels = spend.shape[2]
-        parts = saturated_with_slopes(spend, shape)
-        columns = [parts[0] * weight[:, None], *(p * (weight[:, None] * fit.slopes) for p in parts[1:])]
+    def _covariance(self, fit: _Fit, spend: Array, region: NDArray[np.int64] | None) -> Array:
+        """Sandwich covariance of (beta, shape, strength of the room).
+
+        Clusters both ways: markets, and regions x periods (Cameron, Gelbach & Miller 2011).
+
+        Curves are linearised at the posterior slopes (Lindstrom & Bates 1990).
+        """
+        channels, weight = spend.shape[2], self.weight_[:, None]
+        parts = saturated_with_slopes(spend, self.shape_)
+        columns = [parts[0] * weight, *(p * (weight * fit.slopes) for p in parts[1:])]
+        columns.append((columns[0] * (fit.slopes * np.log(self.room_)[:, None])).sum(axis=2, keepdims=True))
         design = np.ascontiguousarray(self._whiten(np.concatenate(columns, axis=2)).transpose(1, 0, 2))
         w = 1 / self.noise_
-        solver = _Projected(
-            np.ascontiguousarray(design[..., :channels]), w, fit.slope_cov, self._nuisance(design.shape[1])
-        )
+        nuisance = self._nuisance(design.shape[1])
+        solver = _Projected(np.ascontiguousarray(design[..., :channels]), w, fit.slope_cov, nuisance)
         bread, centred = solver.information(design)
         prior = np.zeros_like(bread)
         prior[channels:, channels:] = _prior_precision(channels)
-        scores = np.matmul((fit.residual.T * w[:, None])[:, None], centred)[:, 0]
-        meat = scores.T @ scores * (len(w) / max(len(w) - 3 * channels, 1)) + prior
+        each = centred * (fit.residual.T * w[:, None])[..., None]
+        scores = each.sum(axis=1)
+        meat = scores.T @ scores * (len(w) / max(len(w) - 3 * channels - 1, 1))
+        if region is not None and 1 < len(np.unique(region)) < len(region):
+            shared = np.zeros((int(region.max()) + 1, *each.shape[1:]))
+            np.add.at(shared, region, each)
+            extra = np.einsum("rtp,rtq->pq", shared, shared) - np.einsum("mtp,mtq->pq", each, each, optimize=True)
+            values, vectors = np.linalg.eigh(extra)
+            meat += (vectors * np.maximum(values, 0.0)) @ vectors.T
+        meat += prior
         inverse = np.linalg.inv(bread + prior + 1e-10 * np.diag(np.diag(bread)) + 1e-12 * np.eye(len(bread)))
         return inverse @ meat @ inverse
 
@@ -311,16 +332,17 @@ class _Projected:
 
 
 def _prior_mean(channels: int) -> Array:
-    return np.repeat([PRIOR_LOGIT_DECAY, PRIOR_LOG_HALF], channels)
+    return np.append(np.repeat([PRIOR_LOGIT_DECAY, PRIOR_LOG_HALF], channels), PRIOR_ROOM)
 
 
 def _prior_precision(channels: int) -> Array:
-    return np.diag(np.repeat([PRIOR_LOGIT_SD**-2, PRIOR_HALF_SD**-2], channels))
+    return np.diag(np.append(np.repeat([PRIOR_LOGIT_SD**-2, PRIOR_HALF_SD**-2], channels), PRIOR_ROOM_SD**-2))
 
 
 def _penalty(shape: Shape) -> float:
-    away = shape.vector - _prior_mean(len(shape.decay))
-    return 0.5 * float(away @ _prior_precision(len(shape.decay)) @ away)
+    channels = len(shape.decay)
+    away = shape.vector - _prior_mean(channels)[:-1]
+    return 0.5 * float(away @ _prior_precision(channels)[:-1, :-1] @ away)
 
 
 def _autocorrelation(residual: Array, fitted: int) -> Array:

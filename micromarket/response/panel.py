@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from micromarket.market_data import MarketData
 from micromarket.response.transform import Array
@@ -27,6 +28,8 @@ class Panel:
         Headroom per head over the average headroom per head; 1 where unknown.
     unit : array (channels,)
         Mean money per head and period where the channel is used.
+    region : array (markets,) or None
+        Code of the region.
     """
 
     markets: tuple[str, ...]
@@ -36,6 +39,7 @@ class Panel:
     scale: Array
     room: Array
     unit: Array
+    region: NDArray[np.int64] | None
     periods_per_year: float
 
 
@@ -71,6 +75,14 @@ def relative_room(scores: pd.DataFrame | None, markets: pd.Index, scale: Array) 
     per_head = headroom.clip(lower=0).to_numpy(float) / scale
     room = np.where(known, per_head / (total / scale[known].sum()), 1.0)
     return np.clip(room, 0.1, 10.0)
+
+
+def _region(data: MarketData, markets: pd.Index) -> NDArray[np.int64] | None:
+    """Code of each market's region, ``None`` where there are none."""
+    table = data.markets.set_index("market_id").reindex(markets)
+    if "region" not in table or not table["region"].notna().any():
+        return None
+    return np.asarray(pd.factorize(table["region"].astype("string").fillna(""), sort=True)[0], dtype=np.int64)
 
 
 def build_panel(data: MarketData, scores: pd.DataFrame | None) -> Panel | None:
@@ -109,5 +121,6 @@ def build_panel(data: MarketData, scores: pd.DataFrame | None) -> Panel | None:
         scale=scale,
         room=relative_room(scores, markets, scale),
         unit=unit,
+        region=_region(data, markets),
         periods_per_year=12.0 if data.frequency == "month" else 365.25 / 7,
     )

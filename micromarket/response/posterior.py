@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from micromarket.response.model import SaturatingPanel
+from micromarket.response.model import MAX_ROOM, SaturatingPanel
 from micromarket.response.transform import Array, Shape
 
 # Short-run advertising elasticity over 751 estimates: mean .12 (Sethuraman, Tellis & Briesch 2011, J. Marketing
@@ -17,6 +17,8 @@ ELASTICITY_LOG_MEAN = float(np.log(0.03 * 0.3) / 2)
 ELASTICITY_LOG_SD = float(np.log(0.3 / 0.03) / (2 * 1.6449))
 # How far a panel of spend that follows demand may be off, once experiments show it: common to all channels, and apart.
 BIAS_COMMON, BIAS_OWN = 0.7, 0.3
+# Odds of no response that a panel cannot go below once experiments are there to tell.
+DOUBT = 0.01
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class ChannelPosterior:
 
     Attributes
     ----------
-    effect, covariance : arrays (3 channels,), (3 channels, 3 channels)
-        Of (beta, logit decay, log half).
+    effect, covariance : arrays (3 channels + 1,), (3 channels + 1, 3 channels + 1)
+        Of (beta, logit decay, log half, strength of the room).
     p_no_response : float
         Posterior probability, from even odds, that no channel does anything.
     p_value : float
@@ -64,7 +66,7 @@ def channel_posterior(
         New customers per unit of money.
     """
     n = len(channels)
-    mean: Array = np.concatenate([model.beta_, model.shape_.vector])
+    mean: Array = np.concatenate([model.beta_, model.shape_.vector, [model.room_strength_]])
     covariance: Array = model.covariance_.copy()
     wald = float(model.beta_ @ np.linalg.solve(covariance[:n, :n] + 1e-300 * np.eye(n), model.beta_))
     negative = tuple(c for c, b in zip(channels, model.beta_, strict=True) if b < 0)
@@ -73,7 +75,7 @@ def channel_posterior(
 
     # 1. channels' returns on money vary around a common one, by as much as the estimates say, at least by half of it
     if live.sum() >= 2:
-        per = np.zeros((int(live.sum()), 3 * n))
+        per = np.zeros((int(live.sum()), 3 * n + 1))
         per[np.arange(len(per)), np.flatnonzero(live)] = elasticity[live] / share[live]
         ratio, noise = per @ mean, per @ covariance @ per.T
         precision = np.linalg.inv(noise + np.eye(len(per)) * (0.5 * np.abs(ratio).mean()) ** 2)
@@ -83,31 +85,32 @@ def channel_posterior(
         prior = np.eye(len(per)) * spread + common_var
         mean, covariance = _observe(mean, covariance, per, np.full(len(per), common), prior)
 
-    # 2. experiments: the panel may be biased, alike in all channels and in each
+    # 2. is there any response at all? total elasticity, 0 against the literature's
+    pull = np.concatenate([elasticity, np.zeros(2 * n + 1)])
+    none = _probability_of_none(float(pull @ mean), float(np.sqrt(max(float(pull @ covariance @ pull), 1e-300))))
+
+    # 3. experiments: the panel may be biased, alike in all channels and in each
     known = [c for c in channels if c in lift]
     if known:
         unit = np.array([lift[c][2] if c in lift else np.nan for c in channels])
-        mean_unit = float(np.nanmedian(unit)) if np.isfinite(unit).any() else 1.0
-        unit = np.where(np.isfinite(unit) & (unit > 0), unit, max(mean_unit, 1e-300))
-        size = np.array(
-            [max(mean[i], lift[c][0] / unit[i] if c in lift else 0.0, 1e-12) for i, c in enumerate(channels)]
-        )
-        bias = np.outer(size, size) * (BIAS_COMMON**2 + BIAS_OWN**2 * np.eye(n))
-        covariance[:n, :n] += bias
-        rows = np.zeros((len(known), 3 * n))
+        unit = np.where(np.isfinite(unit) & (unit > 0), unit, max(float(np.nanmedian(unit)), 1e-300))
+        size = [max(mean[i], lift[c][0] / unit[i] if c in lift else 0.0, 1e-12) for i, c in enumerate(channels)]
+        covariance[:n, :n] += np.outer(size, size) * (BIAS_COMMON**2 + BIAS_OWN**2 * np.eye(n))
+        rows = np.zeros((len(known), 3 * n + 1))
         for row, c in enumerate(known):
             rows[row, channels.index(c)] = unit[channels.index(c)]
         seen = np.array([lift[c][0] for c in known])
         error = np.diag([max(lift[c][1], 1e-3 * abs(lift[c][0]), 1e-12) ** 2 for c in known])
+        some = _log_normal(seen - rows @ mean, rows @ covariance @ rows.T + error)
+        none = max(none, DOUBT)  # a panel alone never rules out that spend merely follows demand
+        odds = np.log(none / max(1 - none, 1e-12)) + _log_normal(seen, error) - some
+        none = float(1 / (1 + np.exp(-np.clip(odds, -700, 700))))
         mean, covariance = _observe(mean, covariance, rows, seen, error)
 
-    # 3. is there any response at all? total elasticity, 0 against the literature's
-    pull = np.concatenate([elasticity, np.zeros(2 * n)])
-    total, error_sd = float(pull @ mean), float(np.sqrt(max(float(pull @ covariance @ pull), 1e-300)))
     return ChannelPosterior(
         effect=mean,
         covariance=(covariance + covariance.T) / 2,
-        p_no_response=_probability_of_none(total, error_sd),
+        p_no_response=none,
         p_value=float(chi2.sf(wald, n)),
         experiments=tuple(known),
         negative=negative,
@@ -118,6 +121,10 @@ def _observe(mean: Array, covariance: Array, rows: Array, seen: Array, error: Ar
     """Gaussian update: ``rows @ parameters`` was seen as ``seen`` with covariance ``error``."""
     gain = covariance @ rows.T @ np.linalg.inv(rows @ covariance @ rows.T + error)
     return mean + gain @ (seen - rows @ mean), covariance - gain @ rows @ covariance
+
+
+def _log_normal(x: Array, covariance: Array) -> float:
+    return -0.5 * float(x @ np.linalg.solve(covariance, x)) - 0.5 * float(np.linalg.slogdet(covariance)[1])
 
 
 def _probability_of_none(total: float, error: float) -> float:
@@ -154,25 +161,26 @@ def draw(model: SaturatingPanel, posterior: ChannelPosterior, count: int, seed: 
     rng = np.random.default_rng(seed)
     values, vectors = np.linalg.eigh(posterior.covariance)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    pool = posterior.effect + rng.standard_normal((40 * count, 3 * n)) @ root.T
+    pool = posterior.effect + rng.standard_normal((40 * count, 3 * n + 1)) @ root.T
     legal = (pool[:, :n] >= 0).all(axis=1)
-    chosen = np.concatenate([pool[legal], np.maximum(pool[~legal], np.where(np.arange(3 * n) < n, 0.0, -np.inf))])[
+    chosen = np.concatenate([pool[legal], np.maximum(pool[~legal], np.where(np.arange(3 * n + 1) < n, 0.0, -np.inf))])[
         :count
     ]
     bend = np.linalg.cholesky(model.slope_cov_ + 1e-14 * np.diag(np.maximum(model.tau_**2, 1e-12)))
     none = np.arange(count) < round(posterior.p_no_response * count)
     none = rng.permutation(none)
-    weight = model.weight_[:, None]
-    slopes = np.zeros((count, len(weight), n), dtype=np.float32)
+    slopes = np.zeros((count, *model.slopes_.shape), dtype=np.float32)
     shift = posterior.effect[:n] - model.beta_
+    log_room = np.log(model.room_)[:, None]
+    strength = np.clip(chosen[:, -1], 0.0, MAX_ROOM)
     for d in range(count):
         beta = chosen[d, :n]
-        moved = np.einsum("mcd,d->mc", model.keep_, beta - model.beta_ - shift)
-        # the shrinkage and the experiments moved the channel as a whole: its markets move in proportion
-        scaled = model.slopes_ + shift
-        own = scaled + moved + np.einsum("mcd,md->mc", bend, rng.standard_normal(scaled.shape))
+        # shrinkage and experiments move a channel as a whole: its markets are scaled in proportion below
+        own = model.slopes_ + np.einsum("mcd,d->mc", model.keep_, beta - posterior.effect[:n])
+        own = own + shift + np.einsum("mcd,md->mc", bend, rng.standard_normal(own.shape))
+        weight = np.exp(strength[d] * log_room)
         cut = np.maximum(own, 0.0) * weight
         want, have = beta * weight.sum(), cut.sum(axis=0)
         if not none[d]:
             slopes[d] = cut * np.minimum(want / np.maximum(have, 1e-300), 1e6)
-    return Draws(slopes, tuple(Shape.of(v[n:]) for v in chosen), none)
+    return Draws(slopes, tuple(Shape.of(v[n:-1]) for v in chosen), none)
