@@ -3,7 +3,8 @@
     python benchmarks/allocation.py [--cells 100 1000 10000 100000] [--seconds 30] [--everything]
 
 Default: total and bounds of cells only, what all of them can do; ``--everything`` adds market, channel and region
-limits and the cap on moved money (ours and Clarabel). A solver that took longer than ``--seconds`` is not asked for larger sizes.
+limits and the cap on moved money (ours and Clarabel). A solver that took longer than ``--seconds`` is not asked for
+larger sizes.
 """
 
 from __future__ import annotations
