@@ -46,7 +46,7 @@ lab: $(READY)    ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir .
 
 sample: $(READY) ## makes data/sample again
-	@$(BIN)/micromarket simulate data/sample --preset telecom
+	@$(BIN)/micromarket simulate data/sample --preset telecom --markets 220 --customers 40000 --weeks 104 --seed 2
 
 bench: $(READY)  ## the benchmarks
 	@$(BIN)/python benchmarks/run_time.py

@@ -255,13 +255,17 @@ def forecast_paths(
     carried = last_share(past.revenue)[:, None] * company * season
 
     totals = past.revenue.sum(axis=0)
-    recent = min(len(totals), 3 if billed else 12)
-    rate = share * totals[-recent:].mean() if recent else share * 0.0
-    kept = rate[:, None] * retention[:, None] ** (ahead + (recent - 1) / 2 * (1.0 if billed else 0.0))
-    if not billed and len(totals) >= 12:
-        last = totals[-12:]
-        kept = kept * season * (last / last.mean())[(ahead - 1) % 12]
     profile = new_customer_profile(first_year_revenue, retention, horizon, billed)
+    recent = min(len(totals), 12)
+    if billed:
+        # what is billed at the end of the last month: customers won in it have paid for half a month so far
+        level = share * totals[-1] + past.new[:, -1] * profile[:, 0]
+        kept = level[:, None] * retention[:, None] ** ahead
+    else:
+        kept = share[:, None] * (totals[-recent:].mean() if recent else 0.0) * retention[:, None] ** ahead
+        if len(totals) >= 12:
+            last = totals[-12:]
+            kept = kept * season * (last / last.mean())[(ahead - 1) % 12]
     structure = kept.copy()
     for month in range(horizon):  # customers won in one month pay in all months after it
         structure[:, month:] += new[:, month : month + 1] * profile[:, : horizon - month]

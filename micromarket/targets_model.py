@@ -151,7 +151,8 @@ def _limits(
     columns = data.markets.set_index("market_id")
     unknown = pd.Series(np.nan, index=columns.index)
     capacity = pd.to_numeric(columns.get("capacity", unknown)).reindex(market).to_numpy(float) * years
-    reps = np.where(np.isnan(capacity), np.inf, capacity * mix)
+    # who won more last year than the capacity stated for them has shown that it doesn't bind
+    reps = np.where(np.isnan(capacity), np.inf, np.maximum(capacity * mix, recent * years))
     if scores is None:
         return reps, np.full(len(cells), np.inf)
     potential = pd.to_numeric(scores.set_index("market_id")["potential_customers"]).reindex(market).to_numpy(float)

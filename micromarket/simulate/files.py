@@ -130,12 +130,13 @@ def write_sales_force(world: World, directory: Path) -> None:
     last = np.bincount(world.customers.market, world.revenue_last_year, m)
     won = world.spending.won.sum((1, 2)) / max(len(world.window.weeks), 1) + company.organic
     each = 1.6 * won.sum() * 52 / company.reps.sum()
+    capacity = np.maximum(company.reps * each, 1.35 * won * 52)  # nobody sells more than they can
     table = pd.DataFrame(
         {
             "market_id": frame["market_id"],
             "territory": [f"T{code + 1:03d}" for code in territories(world.seed, world.country)],
             "reps": company.reps,
-            "capacity": np.round(company.reps * each * np.exp(0.1 * rng.normal(size=m))).astype(int),
+            "capacity": np.round(capacity * np.exp(0.1 * rng.normal(size=m))).astype(int),
             "last_target": np.round(last * np.exp(0.03 + 0.12 * rng.normal(size=m)), -1),
             "last_actual": np.round(last),
         }
