@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, minimize
 
-from micromarket.allocate import Group, allocate
+from micromarket.allocation.solver import Group, allocate
 
 Solution = tuple[np.ndarray, bool]
 

@@ -21,7 +21,7 @@ try:
 except PackageNotFoundError:  # a checkout that was never installed
     __version__ = "0"
 
-# functions that share their module's name (summarise, allocate, simulate) are imported from there
+# functions that share their module's name (summarise, simulate) are imported from there
 _HOMES = {
     "read_settings": "config",
     "Settings": "config",
@@ -34,7 +34,8 @@ _HOMES = {
     "estimate_value": "value",
     "estimate_potential": "potential",
     "estimate_response": "response",
-    "plan_budget": "budget",
+    "allocate": "allocation",
+    "plan_budget": "allocation",
     "set_targets": "targets",
     "back_solve": "funnel",
     "design_holdout": "proof",

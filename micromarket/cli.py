@@ -33,7 +33,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from micromarket.runner import run
+    from micromarket.runner.execution import run
 
     command = ["micromarket", *args.argv]
     print(run(args.plan, args.out, until=args.until, resume=args.resume, command=command))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -179,10 +179,11 @@ _REQUIRED: dict[type, tuple[str, ...]] = {
 class _Loader(yaml.SafeLoader):
     """YAML without implicit dates: a mistyped day is then our message, not a parser's crash."""
 
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -336,17 +337,15 @@ def read_settings(path: str | Path) -> Settings:
     except ValueError as error:
         reader.problem("seed", seed, str(error))
     economics = parts["economics"]
-    if economics is not None and economics.relationship == "contractual" and sources:
-        if "subscriptions" not in sources:
-            reader.problems.append(
-                Problem(file, "data.subscriptions, as the relationship is contractual", column="data")
-            )
-        if economics.margin_rate is None:
-            reader.problems.append(
-                Problem(file, "this key, as the relationship is contractual", column="economics.margin_rate")
-            )
+    contractual = economics is not None and economics.relationship == "contractual"
+    if contractual and sources and "subscriptions" not in sources:
+        reader.problems.append(Problem(file, "data.subscriptions, as the relationship is contractual", column="data"))
+    if economics is not None and economics.margin_rate is None and sources and "transactions" not in sources:
+        expected = "this key, as only transactions can carry their own margin"
+        reader.problems.append(Problem(file, expected, column="economics.margin_rate"))
     if reader.problems:
         raise InputError(reader.problems)
+    assert as_of is not None
     return Settings(
         path=path,
         as_of=as_of,
@@ -354,4 +353,4 @@ def read_settings(path: str | Path) -> Settings:
         features=None if features is None else tuple(features),
         seed=seed,
         **parts,
-    )  # type: ignore[arg-type]
+    )

@@ -109,10 +109,15 @@ def _open(settings: Settings, engine: Engine) -> Dataset:
             sound[table] = typed(raw)
     for table in sound:
         problems += check_references(raws[table], sound)
-    markets, features = None, ()
+    features: tuple[str, ...] = ()
     if "markets" in sound:
         found, features = _choose_features(settings, raws["markets"])
         problems += found
+    economics = settings.economics
+    purchases = sound.get("transactions") if economics.relationship == "non-contractual" else None
+    if purchases is not None and economics.margin_rate is None and "margin" not in purchases.columns:
+        expected = "this column, or economics.margin_rate in plan.yml"
+        problems.append(Problem(raws["transactions"].source.shown_as, expected, column="margin"))
     if problems:
         raise InputError(problems)
     warnings: list[str] = []
@@ -163,11 +168,6 @@ def _read_markets(table: ibis.Table, raw: RawTable, features: tuple[str, ...], w
             frame["geometry"].map(lambda b: bytes(b) if b is not None else None), crs=raw.crs
         )
         frame = gpd.GeoDataFrame(frame.drop(columns="geometry"), geometry=geometry, crs=raw.crs)
-        without = int((frame.geometry.isna() | frame.geometry.is_empty).sum())
-        if without:
-            warnings.append(
-                f"{without:,} of {len(frame):,} markets have no geometry: they are planned but not on the map."
-            )
     for column, default in (("name", frame["market_id"]), ("region", "All")):
         if column not in frame.columns:
             frame[column] = default
@@ -182,6 +182,8 @@ def _read_markets(table: ibis.Table, raw: RawTable, features: tuple[str, ...], w
             " one of the two columns is off there."
         )
     frame = frame.sort_values("market_id", kind="stable").reset_index(drop=True)
+    if "geometry" in frame.columns:
+        warnings += [f"{text[0].upper()}{text[1:]}." for text in geography.validate_geometry(frame)]
     return geography.prepare_markets(frame)
 
 

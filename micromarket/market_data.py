@@ -49,7 +49,9 @@ class MarketData:
         """What the data stage left in ``workspace``."""
         notes = workspace.notes("data")
         facts = notes.numbers
-        tables = {t: workspace.read_if_there(t) if t in _OPTIONAL else workspace.read(t) for t in _TABLES}
+        tables: dict[str, Any] = {
+            t: workspace.read_if_there(t) if t in _OPTIONAL else workspace.read(t) for t in _TABLES
+        }
         return cls(**tables, features=tuple(facts["features"]), frequency=facts["frequency"], facts=facts, notes=notes)
 
     def write(self, workspace: Workspace) -> None:

@@ -13,8 +13,8 @@ import pandas as pd
 from micromarket import formats
 from micromarket.config import Settings, read_settings
 from micromarket.errors import InputError
-from micromarket.findings import finding
 from micromarket.notes import Notes
+from micromarket.runner.findings import finding
 from micromarket.workspace import Workspace
 
 

@@ -230,7 +230,7 @@ TABLE_SCHEMAS: dict[str, pa.DataFrameSchema] = {
 
 def column_type(table: str, column: str) -> str:
     """``"text"``, ``"number"``, ``"date"`` or ``"geometry"``."""
-    return _COLUMNS[table][column].metadata["type"]
+    return str((_COLUMNS[table][column].metadata or {})["type"])
 
 
 def check_in_words(check: pa.Check) -> str:
@@ -239,7 +239,7 @@ def check_in_words(check: pa.Check) -> str:
     >>> check_in_words(pa.Check.ge(0))
     'at least 0'
     """
-    s = check.statistics
+    s = check.statistics or {}
     match check.name:
         case "greater_than_or_equal_to":
             return f"at least {s['min_value']:g}"
@@ -276,7 +276,7 @@ def documentation() -> str:
                 limits.append("on or before `as_of`")
             limits += [f"on or after `{a}`" for a, b in rules.ordered if b == name]
             shown = f"**{name}**" if column.required else name
-            kind, unit = column.metadata["type"], column.metadata["unit"]
+            kind, unit = column_type(table, name), (column.metadata or {})["unit"]
             lines.append(f"| {shown} | {kind} | {unit} | {'; '.join(limits)} | {column.description} |")
         lines.append("")
         if rules.one_of:

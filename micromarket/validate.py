@@ -72,7 +72,7 @@ def _is_missing(column: ir.Value) -> ir.BooleanValue:
 
 def _breaks(check: pa.Check, value: ir.Value) -> ir.BooleanValue:
     """Rows that break a pandera check, as an expression for the engine."""
-    s = check.statistics
+    s = check.statistics or {}
     match check.name:
         case "greater_than_or_equal_to":
             return value < s["min_value"]

@@ -17,7 +17,7 @@ def repo() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Public data beside the repo (``MICROMARKET_SHARED_DATA`` or ``../shared/data``); the test skips where it isn't."""
+    """Public data beside the repo (``MICROMARKET_SHARED_DATA``, else ``../shared/data``); skips where it isn't."""
     folder = Path(os.environ.get("MICROMARKET_SHARED_DATA", REPO.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"the public data is not here ({folder.name} folder beside the repo)")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micromarket.allocate import Allocation, Group, allocate
+from micromarket.allocation.solver import Allocation, Group, allocate
 from micromarket.errors import InfeasibleError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from micromarket.budget import BudgetResult, plan_budget
+from micromarket.allocation.budget import BudgetResult, plan_budget
 from micromarket.config import Budget, Company, Economics, PlanPeriod, Settings
 from micromarket.errors import InfeasibleError
 from micromarket.market_data import MarketData

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from micromarket import config
-from micromarket.conversion import estimate_conversion
-from micromarket.funnel import back_solve
+from micromarket.funnel.conversion import estimate_conversion
+from micromarket.funnel.solve import back_solve
 from micromarket.market_data import MarketData
 from micromarket.workspace import Workspace
 

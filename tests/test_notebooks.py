@@ -12,7 +12,7 @@ import pytest
 
 import micromarket
 from micromarket.artefacts import STAGES
-from micromarket.pipeline import PIPELINE, Stage, notebooks_folder
+from micromarket.runner.pipeline import PIPELINE, Stage, notebooks_folder
 
 NOTEBOOKS = sorted(notebooks_folder().glob("[0-9]*.ipynb"))
 
@@ -75,11 +75,11 @@ def test_every_import_of_a_notebook_is_there(notebook: nbformat.NotebookNode) ->
 _MODULES = {
     "data": ("load.py", "sources.py", "geography.py", "summarise"),
     "value": ("value",),
-    "potential": ("potential", "plays.py"),
+    "potential": ("potential",),
     "response": ("response",),
-    "allocation": ("budget.py", "budget_gain.py", "budget_limits.py", "budget_reasons.py", "allocate.py"),
-    "targets": ("targets.py", "targets_model.py", "attainment.py", "forecast.py", "periods.py"),
-    "funnel": ("funnel.py", "conversion.py"),
+    "allocation": ("allocation",),
+    "targets": ("targets", "periods.py"),
+    "funnel": ("funnel",),
     "tests": ("proof",),
 }
 _SECTION = re.compile(r"settings\.(company|as_of|plan|economics|features|budget|targets|report|seed)\b(?:\.(\w+))?")

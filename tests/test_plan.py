@@ -13,7 +13,7 @@ import report_world as world
 
 from micromarket.artefacts import ARTEFACTS
 from micromarket.notes import Notes
-from micromarket.plan import PUBLISHED, Plan, assemble, suppress_small_cells
+from micromarket.plan.assembly import PUBLISHED, Plan, assemble, suppress_small_cells
 
 ALL = ("value", "potential", "response", "allocation", "targets", "funnel", "tests")
 

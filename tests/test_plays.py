@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from micromarket.errors import InputError
-from micromarket.plays import CAUSES, ONE_GROUP, QUADRANTS, causes, choose_plays, peer_groups, play_library, quadrants
+from micromarket.potential.plays import (
+    CAUSES,
+    ONE_GROUP,
+    QUADRANTS,
+    causes,
+    choose_plays,
+    peer_groups,
+    play_library,
+    quadrants,
+)
 
 
 def test_our_library_has_a_play_for_everything():

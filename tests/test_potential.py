@@ -16,9 +16,9 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from micromarket.market_data import MarketData
-from micromarket.plays import play_library
 from micromarket.potential import CountFrontier, estimate_potential
 from micromarket.potential.families import BINOMIAL, POISSON
+from micromarket.potential.plays import play_library
 from micromarket.workspace import Workspace
 
 SETTINGS: Any = SimpleNamespace(seed=1, as_of=dt.date(2026, 6, 30), path=Path("nowhere/plan.yml"))

@@ -18,7 +18,7 @@ import report_world as world
 from shapely.geometry import MultiPolygon, Point, box
 
 from micromarket import formats
-from micromarket.plan import Plan, assemble
+from micromarket.plan.assembly import Plan, assemble
 from micromarket.report import maps, style, workbook, write_reports
 from micromarket.report.blocks import Desk
 from micromarket.report.page import render

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from micromarket.budget import plan_budget
+from micromarket.allocation.budget import plan_budget
 from micromarket.config import Company, Economics, PlanPeriod, Settings
 from micromarket.market_data import MarketData
 from micromarket.response import ResponseResult, SaturatingPanel, estimate_response

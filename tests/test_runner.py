@@ -15,11 +15,11 @@ import nbformat
 import pytest
 
 from micromarket.errors import InputError, StageError
-from micromarket.pipeline import Stage
-from micromarket.runner import run
-from micromarket.runner_kernel import Kernels
-from micromarket.runner_notebook import NotebookFailed, execute_notebook
-from micromarket.runner_store import publish, slug
+from micromarket.runner.execution import run
+from micromarket.runner.kernel import Kernels
+from micromarket.runner.notebook import NotebookFailed, execute_notebook
+from micromarket.runner.pipeline import Stage
+from micromarket.runner.store import publish, slug
 
 PLAN = """\
 company:   {name: Société Générale 株式会社, currency: EUR}
@@ -97,12 +97,12 @@ def in_this_process(
 @pytest.fixture(autouse=True)
 def same_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package may be edited while its tests run; that is not what these tests are about."""
-    monkeypatch.setattr("micromarket.pipeline.package_hash", lambda: "the same")
+    monkeypatch.setattr("micromarket.runner.pipeline.package_hash", lambda: "the same")
 
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("micromarket.runner.execute_notebook", in_this_process)
+    monkeypatch.setattr("micromarket.runner.execution.execute_notebook", in_this_process)
 
 
 def go(company: Path, out: Path, **options: object) -> tuple[Path, dict[str, str]]:
@@ -278,10 +278,10 @@ DRIVER = """\
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-import micromarket.pipeline, micromarket.runner, test_runner
-micromarket.pipeline.package_hash = lambda: "the same"
+import micromarket.runner.pipeline, micromarket.runner.execution, test_runner
+micromarket.runner.pipeline.package_hash = lambda: "the same"
 if "--fast" in sys.argv:
-    micromarket.runner.execute_notebook = test_runner.in_this_process
+    micromarket.runner.execution.execute_notebook = test_runner.in_this_process
 folder, status = test_runner.go(Path({company!r}), Path({out!r}), resume="--resume" in sys.argv)
 print(folder)
 """

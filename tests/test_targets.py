@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from micromarket import config
-from micromarket.attainment import equal_probability, field_round, fit_spread
 from micromarket.market_data import MarketData
 from micromarket.periods import Calendar
 from micromarket.rounding import largest_remainder, spread_whole
-from micromarket.targets import set_targets
+from micromarket.targets.attainment import equal_probability, field_round, fit_spread
+from micromarket.targets.equal_odds import set_targets
 from micromarket.workspace import Workspace
 
 AS_OF = dt.date(2026, 6, 30)

@@ -10,11 +10,11 @@ import pandas as pd
 from micromarket.config import Settings
 from micromarket.market_data import MarketData
 from micromarket.notes import Notes
-from micromarket.plays import QUADRANTS, causes, choose_plays, peer_groups, play_library, quadrants
 from micromarket.potential.design import Design, build_design, number
 from micromarket.potential.estimate import Frontier, fit_frontier, predict_levels
 from micromarket.potential.families import FloatArray
 from micromarket.potential.field_view import apply_field_notes
+from micromarket.potential.plays import QUADRANTS, causes, choose_plays, peer_groups, play_library, quadrants
 from micromarket.potential.words import Findings, potential_notes
 from micromarket.workspace import Workspace
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from micromarket.config import FORMATS
-from micromarket.plan import Plan
+from micromarket.plan.assembly import Plan
 from micromarket.report.page import write_page
 from micromarket.report.pdf import write_pdf
 from micromarket.report.workbook import write_workbook
@@ -25,7 +25,7 @@ def write_reports(plan: Plan, run_dir: str | Path, formats: Sequence[str] = FORM
     Parameters
     ----------
     plan : Plan
-        From :func:`micromarket.plan.assemble`. ``plan.json`` and the tables are written by :meth:`Plan.write`.
+        From :func:`micromarket.plan.assembly`. ``plan.json`` and the tables are written by :meth:`Plan.write`.
     formats : sequence of {"pdf", "html", "xlsx"}
         As ``report.formats`` in ``plan.yml``.
 

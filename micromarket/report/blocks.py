@@ -11,7 +11,7 @@ import geopandas as gpd
 import pandas as pd
 
 from micromarket import formats
-from micromarket.plan import Plan
+from micromarket.plan.assembly import Plan
 from micromarket.report import maps, views
 from micromarket.report.style import Picture, breakable, label
 

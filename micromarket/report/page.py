@@ -15,7 +15,7 @@ import shapely
 from markupsafe import Markup
 
 from micromarket.formats import day, finite, money, span, symbol
-from micromarket.plan import Plan
+from micromarket.plan.assembly import Plan
 from micromarket.report import maps, style, views
 from micromarket.report.sections_delivery import period_names
 from micromarket.report.sections_money import channel_name

@@ -14,7 +14,7 @@ import typst
 
 from micromarket.errors import StageError
 from micromarket.formats import day, span
-from micromarket.plan import Plan
+from micromarket.plan.assembly import Plan
 from micromarket.report import sections_delivery, sections_money, sections_trust, style
 from micromarket.report.blocks import Desk, Section
 from micromarket.report.style import label

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from micromarket.formats import count, finite, listed, percent, plural
-from micromarket.plan import NEEDS
+from micromarket.plan.assembly import NEEDS
 from micromarket.report.blocks import Block, Column, Desk, Section, cards, lead, points, table
 from micromarket.report.style import label
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from micromarket.plan import Plan
+from micromarket.plan.assembly import Plan
 
 
 def by_market(plan: Plan) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from xlsxwriter.workbook import Workbook
 from xlsxwriter.worksheet import Worksheet
 
 from micromarket.formats import day, finite, span
-from micromarket.plan import Plan
+from micromarket.plan.assembly import Plan
 from micromarket.report.style import ACCENT, ACCENT_DARK, ACCENT_PALE, GREY, label
 
 MOST_ROWS = 60_000  # beyond it a sheet sums over segments: people filter it, programs read tables/*.parquet

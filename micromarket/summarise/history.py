@@ -97,15 +97,15 @@ def market_cells(
         parts.append(
             purchases.group_by(by).aggregate(customers=ibis._.customer_id.nunique().cast("float64")).to_pandas()
         )
-        year = purchases.filter((purchases.date > year_ago) & (purchases.date <= as_of))
-        parts.append(year.group_by(by).aggregate(revenue_last_year=ibis._.amount.sum()).to_pandas())
+        bought = purchases.filter((purchases.date > year_ago) & (purchases.date <= as_of))
+        parts.append(bought.group_by(by).aggregate(revenue_last_year=ibis._.amount.sum()).to_pandas())
     else:
         parts.append(everyone.rename(columns={"known": "customers"}))
     if contracts is not None:
         last = history["month"].drop_duplicates().sort_values().tail(12)
         if len(last) == 12:
-            year_sum = history[history["month"].isin(last)].groupby(by, as_index=False)["revenue"].sum()
-            parts.append(year_sum.rename(columns={"revenue": "revenue_last_year"}))
+            year = history[history["month"].isin(last)].groupby(by)["revenue"].sum()
+            parts.append(year.rename("revenue_last_year").reset_index())
     cells = everyone[by]
     for part in parts:
         cells = cells.merge(part, on=by, how="left")

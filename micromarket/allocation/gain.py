@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from micromarket.budget_limits import Cells
+from micromarket.allocation.limits import Cells
 from micromarket.response.curves import by_market
 
 Array = NDArray[np.float64]

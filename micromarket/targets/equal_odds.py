@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from micromarket.attainment import equal_probability, field_round, odds
 from micromarket.config import Settings
 from micromarket.errors import shown
-from micromarket.forecast import CellHistory
 from micromarket.market_data import MarketData
 from micromarket.notes import Assumption, Check, Notes
 from micromarket.periods import Calendar
 from micromarket.rounding import largest_remainder, spread_whole
-from micromarket.targets_model import HIGHEST, LOWEST, CellForecast, forecast_cells
+from micromarket.targets.attainment import equal_probability, field_round, odds
+from micromarket.targets.cells import HIGHEST, LOWEST, CellForecast, forecast_cells
+from micromarket.targets.forecast import CellHistory
 from micromarket.workspace import Workspace
 
 FIELD_CAP = 0.05  # largest change that the field round may make to a target

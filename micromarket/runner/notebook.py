@@ -15,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from micromarket import errors
 from micromarket.errors import EXIT_FAILED, StageError, did_you_mean
-from micromarket.runner_kernel import Kernels
+from micromarket.runner.kernel import Kernels
 from micromarket.workspace import write_atomically
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from micromarket.allocate import Allocation, Group, allocate
+from micromarket.allocation.solver import Allocation, Group, allocate
 from micromarket.config import Budget
 from micromarket.market_data import MarketData
 

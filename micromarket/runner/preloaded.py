@@ -1,4 +1,4 @@
-"""A notebook kernel that has its imports behind it: ``python -m micromarket._kernel MODULE,MODULE… -f FILE``.
+"""A notebook kernel that has its imports behind it: ``python -m micromarket.runner.preloaded MODULE,MODULE… -f FILE``.
 
 The runner starts the next stage's kernel while a stage runs; importing takes longer than many a stage.
 """

@@ -18,9 +18,9 @@ from micromarket.artefacts import ARTEFACTS, STAGES
 from micromarket.config import Settings
 from micromarket.errors import StageError
 from micromarket.notes import plain
-from micromarket.runner_notebook import source_hash
+from micromarket.runner.notebook import source_hash
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from micromarket.config import Settings
-from micromarket.pipeline import SECTIONS, Stage, package_hash, settings_part, versions
-from micromarket.runner_inputs import Input, file_hash
-from micromarket.runner_store import Record
+from micromarket.runner.inputs import Input, file_hash
+from micromarket.runner.pipeline import SECTIONS, Stage, package_hash, settings_part, versions
+from micromarket.runner.store import Record
 
 #: Raised when a key of the manifest changes its meaning.
 FORMAT = 1

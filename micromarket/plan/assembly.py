@@ -12,10 +12,10 @@ import pandas as pd
 
 from micromarket.artefacts import ARTEFACTS, STAGES
 from micromarket.config import Settings
-from micromarket.headline import Card, Story, tell
 from micromarket.notes import Assumption, Check, Notes, plain
-from micromarket.plan_checks import check_tables, table_totals
-from micromarket.plays import Play, play_library
+from micromarket.plan.checks import check_tables, table_totals
+from micromarket.plan.headline import Card, Story, tell
+from micromarket.potential.plays import Play, play_library
 from micromarket.workspace import Workspace, write_json
 
 SCHEMA_VERSION = 1
@@ -80,7 +80,7 @@ class Plan:
     spend : DataFrame or None
         ``market_id, channel, current``: last year's money scaled to the plan period.
     plays : mapping
-        Title to :class:`~micromarket.plays.Play`: what each play in the scores means.
+        Title to :class:`~micromarket.potential.plays.Play`: what each play in the scores means.
     totals : mapping
         Table name to the sums of its published rows.
     suppressed : int

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from micromarket.allocate import Allocation
-from micromarket.budget_gain import Draws, joint_draws, new_customer_value, risk_adjusted
-from micromarket.budget_limits import (
+from micromarket.allocation.gain import Draws, joint_draws, new_customer_value, risk_adjusted
+from micromarket.allocation.limits import (
     Cells,
     blocked_markets,
     build_cells,
@@ -19,7 +18,8 @@ from micromarket.budget_limits import (
     round_to_limits,
     solve,
 )
-from micromarket.budget_reasons import reasons
+from micromarket.allocation.reasons import reasons
+from micromarket.allocation.solver import Allocation
 from micromarket.config import Settings
 from micromarket.errors import InfeasibleError, Problem
 from micromarket.market_data import MarketData

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from micromarket.attainment import Spread, assumed_spread, fit_spread
-from micromarket.forecast import CellHistory, company_path, forecast_paths
 from micromarket.market_data import MarketData
 from micromarket.periods import Calendar
+from micromarket.targets.attainment import Spread, assumed_spread, fit_spread
+from micromarket.targets.forecast import CellHistory, company_path, forecast_paths
 
 LOWEST, HIGHEST = 0.9, 1.3  # of last year's revenue
 POTENTIAL_USED = 0.95  # share of a market's potential customers that a target may count on

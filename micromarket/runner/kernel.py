@@ -39,11 +39,11 @@ def _manager(folder: Path, preload: tuple[str, ...]) -> AsyncKernelManager:
     env = {"IPYTHONDIR": str(folder / "ipython"), "PYTHONHASHSEED": "0"}
     # several threads wait for each other whenever another program runs: 5 times slower on a busy machine with 2 cores
     env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
-    package = Path(__file__).resolve().parent.parent
+    package = Path(__file__).resolve().parent.parent.parent
     if str(package) not in site.getsitepackages():  # a checkout: the kernel must find the same package as we did
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
     spec = KernelSpec(
-        argv=[sys.executable, "-m", "micromarket._kernel", ",".join(preload), "-f", "{connection_file}"],
+        argv=[sys.executable, "-m", "micromarket.runner.preloaded", ",".join(preload), "-f", "{connection_file}"],
         display_name="Python 3",
         language="python",
         env=env,

@@ -11,13 +11,13 @@ from typing import Any
 
 from micromarket.config import Settings, read_settings
 from micromarket.errors import MicromarketError, StageError, did_you_mean
-from micromarket.findings import finding
-from micromarket.manifest import build_manifest, now
-from micromarket.pipeline import PIPELINE, Stage, notebooks_folder, run_key, stage_key
-from micromarket.runner_inputs import Input, fingerprints, refuse_changed
-from micromarket.runner_kernel import Kernels
-from micromarket.runner_notebook import execute_notebook
-from micromarket.runner_store import Record, WorkingDirectory, copy_published, prune, publish, slug
+from micromarket.runner.findings import finding
+from micromarket.runner.inputs import Input, fingerprints, refuse_changed
+from micromarket.runner.kernel import Kernels
+from micromarket.runner.manifest import build_manifest, now
+from micromarket.runner.notebook import execute_notebook
+from micromarket.runner.pipeline import PIPELINE, Stage, notebooks_folder, run_key, stage_key
+from micromarket.runner.store import Record, WorkingDirectory, copy_published, prune, publish, slug
 from micromarket.workspace import Workspace, write_json
 
 
@@ -192,7 +192,7 @@ def _publish(
 
 def _blank_small_groups(folder: Path, settings: Settings) -> None:
     """What the plan stage does to the tables that it publishes, for a run that ends before it."""
-    from micromarket.plan import suppress_small_cells
+    from micromarket.plan.assembly import suppress_small_cells
 
     workspace = Workspace(folder)
     scores = workspace.read_if_there("scores")

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 class Linear(Protocol):
-    """What a step needs to know of the problem; see :class:`micromarket.allocate._Problem`."""
+    """What a step needs to know of the problem; see :class:`micromarket.allocation.solver._Problem`."""
 
     weight: Array
     half: Array

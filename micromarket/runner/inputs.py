@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from micromarket.config import Settings, Source
 from micromarket.errors import StageError
-from micromarket.pipeline import digest_of
+from micromarket.runner.pipeline import digest_of
 
 _NOT_CONTENT = {"path", "extra", "connection", "shown_as"}
 #: Files that belong to a Shapefile.

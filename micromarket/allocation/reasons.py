@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from micromarket.budget_limits import Cells
+from micromarket.allocation.limits import Cells
 from micromarket.config import Budget
 from micromarket.formats import money
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from micromarket.config import Settings
-from micromarket.conversion import STAGES, Conversion, estimate_conversion
+from micromarket.funnel.conversion import STAGES, Conversion, estimate_conversion
 from micromarket.market_data import MarketData
 from micromarket.notes import Assumption, Check, Notes
 from micromarket.rounding import largest_remainder, spread_whole

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from micromarket.errors import StageError
-from micromarket.runner_inputs import file_hash
-from micromarket.runner_lock import hold, is_held
+from micromarket.runner.inputs import file_hash
+from micromarket.runner.lock import hold, is_held
 from micromarket.workspace import write_json
 
 WORK, PUBLISH, LOCK, KEEP = ".work", ".publish-", "run.lock", "stages"

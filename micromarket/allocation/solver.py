@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from micromarket._interior_point import State
+from micromarket.allocation.interior_point import State
 from micromarket.errors import InfeasibleError, Problem
 
 Array = NDArray[np.float64]
