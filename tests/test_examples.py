@@ -42,10 +42,12 @@ def test_example(example: str, repo: Path, shared_data: Path, tmp_path: Path) ->
         assert targets["revenue"].sum() == pytest.approx(plan["targets"]["total"]["revenue"], abs=0.01)
         assert plan["targets"]["total"]["revenue"] == pytest.approx(1.1 * sales, rel=1e-4)
     if example == "telco/plan.yml":
-        assert plan["signal"]["verdict"] != "none"
-        assert scores.set_index("market_id")["clv"].idxmin() == "06073", "churn is real in San Diego County"
+        assert plan["signal"]["value"]["verdict"] != "none"
+        worth_least = scores.set_index("market_id")["new_customer_clv"].idxmin()
+        assert worth_least == "06073", "churn is real in San Diego County"
+        assert plan["targets"]["p_company"] < 0.1, "who left before July isn't in the file: no growth to be seen"
     if example == "telco/plan_zip.yml":
-        assert plan["signal"]["verdict"] == "none", "value between these zip codes is noise (F = 0.99)"
+        assert plan["signal"]["value"]["verdict"] == "none", "value between these zip codes is noise (F = 0.99)"
         assert scores["customers"].isna().all(), "every zip code has fewer than min_cell customers"
     if example.startswith("olist"):
         assert any("observed" in a["text"] for a in plan["assumptions"]) or any(

@@ -121,6 +121,9 @@ def _from_contracts(
     return model, hide_departures(dataset, customers, cells, bounds, as_of)
 
 
+_FEWEST_MONTHS_RECORDED = 2  # with ends of one month only, the month they were booked in says nothing about the rate
+
+
 def _records_begin(counts: pd.DataFrame, bounds: dict[str, Any], as_of: dt.date) -> tuple[dt.date | None, list[str]]:
     """The day before which ended contracts seem to be missing from the data, and what to say about it."""
     if not bounds["gone"]:
@@ -134,12 +137,8 @@ def _records_begin(counts: pd.DataFrame, bounds: dict[str, Any], as_of: dt.date)
     missing = counts.loc[counts["gone"] == 1, "customers"].sum() / months.sum() * (months - lived_since).sum()
     if blank < 6 or missing < 20:
         return None, []
-    if since_first_end >= 6:
-        text = (
-            f"Contracts that ended before {first_end} seem to be missing from the data: customers were followed from"
-            " then on only, so that retention isn't overstated."
-        )
-        return first_end, [text]
+    if since_first_end >= _FEWEST_MONTHS_RECORDED:
+        return first_end.replace(day=1), []  # the data stage has said so
     text = (
         f"All contract ends lie between {first_end} and {bounds['last_end']}, although contracts go back to"
         f" {bounds['first_start']}: if earlier ends are missing from the data, customers leave faster, and are worth"
