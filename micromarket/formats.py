@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Iterable
 from typing import Any
 
 SYMBOLS = {
@@ -148,3 +149,39 @@ def listed(words: list[str]) -> str:
     ('a', 'a, b and c')
     """
     return " and ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def odds(value: Any) -> str:
+    """A probability: never certain, whatever a simulation counted.
+
+    >>> odds(1.0), odds(0.46), odds(0.0)
+    ('>99%', '46%', '<1%')
+    """
+    number = finite(value)
+    return NOTHING if number is None else percent(min(max(number, 1e-9), 1 - 1e-9))
+
+
+def rate_unit(values: Iterable[Any]) -> tuple[float, str]:
+    """The unit in which most of these fractions show a figure of 1 or more: (factor, words).
+
+    >>> rate_unit([0.02, 0.11]), rate_unit([2e-4, 4e-3]), rate_unit([])
+    ((100.0, '%'), (1000.0, 'per 1,000'), (100.0, '%'))
+    """
+    known = sorted(v for v in (finite(v) for v in values) if v is not None and v > 0)
+    middle = known[len(known) // 2] if known else 1.0
+    for factor, words in ((1e2, "%"), (1e3, "per 1,000"), (1e5, "per 100,000")):
+        if middle * factor >= 1:
+            return factor, words
+    return 1e6, "per million"
+
+
+def rate(value: Any, factor: float) -> str:
+    """A fraction in a unit of :func:`rate_unit`, without the unit's words but with its percent sign.
+
+    >>> rate(0.0123, 100), rate(0.00234, 1000), rate(0.0000012, 1e5), rate(None, 100)
+    ('1.2%', '2.3', '0.12', '–')
+    """
+    number = finite(value)
+    if number is None:
+        return NOTHING
+    return percent(number, 1) if factor == 100 else compact(number * factor, 2)

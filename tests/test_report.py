@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import openpyxl
 import pytest
 import report_world as world
@@ -19,6 +20,7 @@ from shapely.geometry import MultiPolygon, Point, box
 
 from micromarket import formats
 from micromarket.plan.assembly import Plan, assemble
+from micromarket.potential import plays
 from micromarket.report import maps, style, workbook, write_reports
 from micromarket.report.blocks import Desk
 from micromarket.report.page import render
@@ -215,3 +217,21 @@ def test_a_huge_table_is_summed_over_segments_without_losing_money(hostile, monk
     assert len(by) == targets.groupby(["market_id", "period"]).ngroups
     assert by["revenue"].sum() == pytest.approx(targets["revenue"].sum())
     assert by["p_attain"].between(targets["p_attain"].min(), targets["p_attain"].max()).mean() > 0.9
+
+
+def test_peer_groups_have_names_that_people_understand():
+    rng = np.random.default_rng(4)
+    names = ["share_under_35", "establishments_per_1000", "km_to_city", "density_per_sqmi"]
+    centres = rng.normal(0, 1.5, (9, 4))
+    features = centres.repeat(20, axis=0) + rng.normal(0, 0.1, (180, 4))
+    groups = set(plays.peer_groups(features, names, np.ones(180)))
+    assert len(groups) > 2
+    assert all(g.count(",") - g.count("1,000") <= 1 and len(g) < 70 for g in groups)
+    said = " ".join(groups).lower()
+    assert not re.search(r"share under(?! 35)|per_|_", said)
+    clash = plays._group_names(np.array([[1.0, 0.9], [1.01, 0.91], [1.02, 0.92], [1.03, 0.93]]), ["income", "age"])
+    assert len(set(clash)) == 4
+
+
+def test_a_probability_is_never_told_as_certain():
+    assert [formats.odds(p) for p in (0, 0.004, 0.5, 0.999, 1.0, None)] == ["<1%", "<1%", "50%", ">99%", ">99%", "–"]
