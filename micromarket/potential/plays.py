@@ -223,7 +223,7 @@ def _phrase(feature: str, value: float) -> str:
     if way := re.match(r"(?:km|kilometres|miles|minutes|hours|distance) to (.+)", text):
         return very + ("far from " if high else "near ") + way[1]
     # things that are counted: "persons per household", "competitor stores", but not "high unemployment, sales, access"
-    counted = re.match(r"\w+s per ", text) or re.search(r"(?<![sui])s$", text) and not text.endswith("sales")
+    counted = re.match(r"\w+s per ", text) or (re.search(r"(?<![sui])s$", text) and not text.endswith("sales"))
     return very + (("many " if high else "few ") if counted else ("high " if high else "low ")) + text
 
 
