@@ -14,6 +14,7 @@ import report_world as world
 from micromarket.artefacts import ARTEFACTS
 from micromarket.notes import Notes
 from micromarket.plan.assembly import PUBLISHED, Plan, assemble, suppress_small_cells
+from micromarket.plan.direction import direction
 
 ALL = ("value", "potential", "response", "allocation", "targets", "funnel", "tests")
 
@@ -152,3 +153,26 @@ def test_any_stage_may_be_missing(tmp_path, left_out, schema):
     if "allocation" in left_out:
         assert told["gain"]["expected"] is None
         assert told["budget"]["reason"]
+
+
+def test_the_headlines_count_of_markets_is_the_direction_of_the_money():
+    budget = pd.DataFrame({"market_id": list("abcd"), "current": [10.0, 10, 10, 10], "change": [4.0, 2, -6, 0]})
+    scores = pd.DataFrame({"market_id": list("abcd"), "opportunity_share": [0.5, 0.2, 0.1, 0.2], "clv": [9.0, 8, 1, 5]})
+    way = direction({"budget": budget, "scores": scores})
+    assert (way.up, way.down, way.under_served) == (2, 1, 1)
+    assert way.to_under_served == pytest.approx(4 / 6)
+    assert not way.mostly_under_served
+    assert direction({"budget": budget, "scores": scores}, potential_ranked=False).under_served == 0
+
+
+def test_an_unsupported_order_by_potential_is_on_no_cover(tmp_path):
+    plan = plan_of(tmp_path, stages=("value", "potential"), potential_signal="none")
+    told = plan.headline + " ".join(c.label for c in plan.cards)
+    assert "pportunity" not in told
+    assert "in a fifth of the markets" in plan.headline
+
+
+def test_every_market_has_its_region_in_the_json(whole):
+    regions = whole.to_json()["regions"]
+    assert list(regions) == list(whole.markets["market_id"])
+    assert {"Sumatra", "Borneo"} <= set(regions.values())

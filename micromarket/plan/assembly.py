@@ -123,6 +123,17 @@ class Plan:
         return "geometry" in self.markets.columns and bool(self.markets["geometry"].notna().any())
 
     @cached_property
+    def regions(self) -> dict[str, str | None]:
+        """Market to its region; to its sales territory where no market has a region; empty where none has either."""
+        column = next((c for c in ("region", "territory") if self.markets[c].notna().any()), None)
+        if column is None:
+            return {}
+        return {
+            str(m): None if r is None else str(r)
+            for m, r in zip(self.markets["market_id"], self.markets[column], strict=True)
+        }
+
+    @cached_property
     def notes(self) -> Notes:
         """What the plan stage itself says."""
         own = tuple(c for stage, c in self.checks if stage == "plan")
@@ -171,6 +182,7 @@ class Plan:
                 },
                 "signal": {s: self.number(s, "signal") for s in ("value", "potential")},
                 "totals": self.totals,
+                "regions": self.regions,
                 "stages": {s: self.stages[s].numbers for s in STAGES if s in self.stages},
                 "missing": self.missing,
                 "min_cell": self.min_cell,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,9 @@ import pandas as pd
 
 from micromarket.config import Settings
 from micromarket.formats import count, finite, money, money_range, percent, plural
+from micromarket.formats import odds as odds_of
 from micromarket.notes import Notes
+from micromarket.plan.direction import Direction, direction
 
 SURE = 0.9  # odds of a gain above which the headline states it without "test first"
 
@@ -89,8 +92,8 @@ def _move(f: _Facts) -> str:
     # less than one part in a thousand is rounding, not a move
     if not f.moved or f.moved < 1e-3 * (finite(f.number("allocation", "total")) or 0):
         return "Leave the budget where it is: the data show no move that would clearly pay"
-    where = _where_to(f)
-    move = f"Move {f.money(f.moved)} {_where_from(f)} into {where}"
+    way = direction(f.tables, value_ranked=f.value_ranked, potential_ranked=f.potential_ranked)
+    move = f"Move {f.money(f.moved)} {_where_from(f, way)} into {_where_to(f, way)}"
     low, high, odds = finite(gain.get("low")), finite(gain.get("high")), finite(gain.get("p_positive"))
     between = f" (90%: {money_range(low, high, f.currency)})" if low is not None and high is not None else ""
     promised = f"{f.money(gain['expected'], sign=True)} margin"
@@ -103,47 +106,27 @@ def _move(f: _Facts) -> str:
     return f"{move}: {promised}{between}"
 
 
-def _by_market(f: _Facts) -> pd.DataFrame:
-    columns = ["current", "recommended", "change"]
-    by = f.tables["budget"].groupby("market_id", sort=True)[columns].sum()
-    if "scores" in f.tables:
-        by = by.join(f.tables["scores"].set_index("market_id")[["clv", "opportunity_share"]])
-    return by
-
-
-def _where_from(f: _Facts) -> str:
+def _where_from(f: _Facts, way: Direction) -> str:
     """Where the money comes from, in the strongest words that are true of most of it."""
-    by = _by_market(f)
-    down = by[by["change"] < 0]
-    if down.empty:
+    if not way.down:
         return "between channels"
-    if "clv" in by and f.value_ranked and by["clv"].notna().sum() >= 10:
-        worst = by["clv"].rank(pct=True) <= 1 / 3
-        if down.loc[worst.reindex(down.index), "change"].sum() <= 0.5 * down["change"].sum():
-            return "from the markets worth least"
-    return f"from {plural(len(down), 'market')} where it earns least"
+    if way.mostly_from_worst:
+        return "from the markets worth least"
+    return f"from {plural(way.down, 'market')} where it earns least"
 
 
-def _where_to(f: _Facts) -> str:
-    by = _by_market(f)
-    up = by[by["change"] > 0]
-    if up.empty:
+def _where_to(f: _Facts, way: Direction) -> str:
+    if not way.up:
         return "channels that earn more"
-    total = float(by["current"].sum())
-    if "opportunity_share" in by and total > 0:
-        under = up["opportunity_share"] > up["current"] / total
-        if float(up.loc[under, "change"].sum()) >= 0.75 * float(up["change"].sum()):
-            return f"{count(int(under.sum()))} under-served {'one' if under.sum() == 1 else 'ones'}"
-    return f"{plural(len(up), 'market')} where it earns more"
+    if way.mostly_under_served:
+        return f"{count(way.under_served)} under-served {'one' if way.under_served == 1 else 'ones'}"
+    return f"{plural(way.up, 'market')} where it earns more"
 
 
 def _no_ranking(f: _Facts) -> str:
     refusal = "Don't rank these markets by customer value: the differences between them are noise"
     if f.value_ranked:
-        equity = f.number("value", "customer_equity")
-        if equity is None:
-            return f"What {f.settings.company.name}'s {plural(len(f.markets), 'market')} look like today"
-        return f"Today's customers are worth {f.money(equity)} of margin; what is still to be won needs more data"
+        return _worth(f)
     segments = f.segments
     if segments is not None and len(segments) > 1:
         best = segments.sort_values(["clv", "segment"]).iloc[-1]
@@ -154,6 +137,27 @@ def _no_ranking(f: _Facts) -> str:
                 f" a “{worst['segment']}” one {f.money(worst['clv'])}; differences between markets are noise"
             )
     return refusal
+
+
+def _worth(f: _Facts) -> str:
+    """What the value of today's customers by market says, where nothing is known of what is still to be won."""
+    equity = finite(f.number("value", "customer_equity"))
+    if equity is None:
+        return f"What {f.settings.company.name}'s {plural(len(f.markets), 'market')} look like today"
+    if "scores" in f.tables:
+        scores = f.tables["scores"]
+        known = scores[scores["customers"].notna()]
+        losing = known[known["clv_high"] < 0]
+        if len(losing):
+            share = percent(losing["customers"].sum() / max(float(known["customers"].sum()), 1.0))
+            where = f"In {plural(len(losing), 'market')} with {share} of the customers"
+            return f"{where}, a customer costs more than it brings"
+        worth = known["customer_equity"].clip(lower=0).sort_values(ascending=False)
+        best = worth.head(max(1, math.ceil(len(worth) / 5)))
+        if len(worth) >= 10 and float(worth.sum()) > 0:
+            part = percent(best.sum() / worth.sum())
+            return f"Today's customers are worth {f.money(equity)} of margin, {part} of it in a fifth of the markets"
+    return f"Today's customers are worth {f.money(equity)} of margin; what is still to be won needs more data"
 
 
 def _subline(f: _Facts) -> str:
@@ -173,7 +177,7 @@ def _subline(f: _Facts) -> str:
     growth, goal = finite(f.number("targets", "growth")), finite(f.number("targets", "goal_revenue"))
     if "targets" in f.tables and growth is not None:
         odds = finite(f.number("targets", "p_company"))
-        chance = f", with odds of {percent(odds)}" if odds is not None else ""
+        chance = f", with odds of {odds_of(odds)}" if odds is not None else ""
         amount = f" ({f.money(goal)})" if goal is not None else ""
         said.append(f"The goal is {percent(growth, sign=True)} revenue{amount}{chance}")
     if f.gain is None and "budget" not in f.tables:
@@ -197,9 +201,9 @@ def _cards(f: _Facts) -> list[Card]:
             f"90%: {money_range(g.get('low'), g.get('high'), f.currency)}" if finite(g.get("low")) is not None else ""
         )
         if odds is not None:
-            note += f"{'; ' if note else ''}odds of a gain {percent(odds)}"
+            note += f"{'; ' if note else ''}odds of a gain {odds_of(odds)}"
         cards.append(Card("Margin it should add", f.money(g["expected"], sign=True), note))
-    if f.opportunity:
+    if f.opportunity and f.potential_ranked:
         headroom = float(f.tables["scores"]["headroom"].sum())
         level = "" if f.number("potential", "level_known") is not False else ", level uncertain"
         cards.append(
@@ -209,7 +213,7 @@ def _cards(f: _Facts) -> list[Card]:
     if "targets" in f.tables and growth is not None:
         odds = finite(f.number("targets", "p_company"))
         total_revenue = f.money(f.tables["targets"]["revenue"].sum())
-        note = f"odds {percent(odds)}" if odds is not None else ""
+        note = f"odds {odds_of(odds)}" if odds is not None else ""
         cards.append(
             Card("Revenue target", total_revenue, f"{percent(growth, sign=True)} goal{', ' if note else ''}{note}")
         )
