@@ -78,7 +78,7 @@ def main() -> None:
         run = Path(out.strip().splitlines()[-1])
         manifest = json.loads((run / "manifest.json").read_text())
         stages = manifest["stages"]
-        rows = stages.items() if isinstance(stages, dict) else ((s["name"], s) for s in stages)
+        rows = stages.items() if isinstance(stages, dict) else ((s["stage"], s) for s in stages)
         for name, stage in rows:
             print(f"  {name:<12}{stage['seconds']:7.1f} s")
         reference = reference_seconds()

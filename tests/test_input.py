@@ -206,3 +206,22 @@ def test_a_password_never_shows(plan: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DB_URL", "postgres://someone:s3cret@localhost:1/none")
     edit(plan, "plan.yml", "spend.csv", "{connection: '${DB_URL}', sql: 'select 1'}")
     assert not any("s3cret" in p for p in problems(plan))
+
+
+def test_months_of_contracts_are_billed_by_the_day_and_customers_counted_once(tmp_path: Path) -> None:
+    plan = write_tiny(tmp_path)
+    edit(
+        plan,
+        "subscriptions.csv",
+        "011,2025-11-30,,10\n",
+        # two overlapping contracts, then one that touches; a contract of five days inside one month
+        "011,2025-11-30,2026-04-15,10\n011,2026-03-01,2026-05-31,10\n011,2026-06-01,,10\n007,2026-04-11,2026-04-15,30\n",
+    )
+    with open_dataset(read_settings(plan)) as dataset:
+        history = summarise(dataset).history
+    town4 = history[history["market_id"] == "04"].set_index("month")
+    assert town4.loc["2026-02-01":"2026-06-01", "active_customers"].tolist() == [1, 1, 1, 1, 1]
+    assert town4.loc["2026-02-01":"2026-05-01", "revenue"].tolist() == pytest.approx([10, 20, 15, 10])
+    town1 = history[(history["market_id"] == "01") & (history["segment"] == "Home")].set_index("month")
+    assert town1.loc["2026-04-01", "revenue"] == pytest.approx(30 * 5 / 30)
+    assert town1.loc["2026-04-01", "active_customers"] == 0

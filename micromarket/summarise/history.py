@@ -10,6 +10,7 @@ import pandas as pd
 
 from micromarket import calendar as cal
 from micromarket.load import Dataset
+from micromarket.summarise.contract_months import monthly_totals
 
 HISTORY_MONTHS = 36
 
@@ -26,30 +27,20 @@ def market_history(
     records_begin: dt.date | None,
 ) -> pd.DataFrame:
     """Market x segment x month; empty where the company gives no dates."""
-    months = dataset.engine.put("_months", _months(dataset))
+    months = _months(dataset)
+    known = dataset.engine.put("_months", months)
     by = ["market_id", "segment", "month"]
     frames: list[pd.DataFrame] = []
-    won = customers.inner_join(
-        months, [customers.acquired_on >= months.month, customers.acquired_on < months.after]
-    ).group_by(by).aggregate(new_customers=ibis._.count().cast("float64"))  # fmt: skip
-    frames.append(won.to_pandas())
+    won = customers.filter(customers.acquired_on.notnull())
+    won = won.mutate(month=won.acquired_on.truncate("M")).semi_join(known, "month")
+    frames.append(won.group_by(by).aggregate(new_customers=won.count().cast("float64")).to_pandas())
     first_day = None
     if contracts is not None:
-        c = contracts
-        live = c.inner_join(months, [c.started_on < months.after, (c.ended_on.isnull()) | (c.ended_on >= months.month)])
-        start = ibis.greatest(live.started_on, live.month)
-        stop = ibis.least((live.ended_on + ibis.interval(days=1)).fill_null(live.after), live.after)
-        share = stop.delta(start, unit="day").cast("float64") / live.days
-        at_end = live.ended_on.isnull() | (live.ended_on >= live.after)
-        monthly = live.mutate(_revenue=live.monthly_value * share, _at_end=at_end).group_by(by).aggregate(
-            revenue=ibis._._revenue.sum(),
-            active_customers=ibis._.customer_id.nunique(where=ibis._._at_end).cast("float64"),
-        )  # fmt: skip
-        frames.append(monthly.to_pandas())
+        frames.append(monthly_totals(contracts, months))
         first_day = records_begin or contracts.started_on.min().execute()
     elif purchases is not None:
         p = purchases.mutate(month=purchases.date.truncate("M"))
-        monthly = p.semi_join(months, "month").group_by(by).aggregate(
+        monthly = p.semi_join(known, "month").group_by(by).aggregate(
             revenue=p.amount.sum(), active_customers=p.customer_id.nunique().cast("float64")
         )  # fmt: skip
         frames.append(monthly.to_pandas())
