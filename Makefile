@@ -48,7 +48,9 @@ lab: $(READY)    ## JupyterLab on the notebooks
 sample: $(READY) ## makes data/sample again
 	@$(BIN)/micromarket simulate data/sample --preset telecom --markets 220 --customers 40000 --weeks 104 --seed 2
 
-bench: $(READY)  ## the benchmarks
+bench: $(READY)  ## the benchmarks (minutes)
+	@$(BIN)/python benchmarks/allocation.py
+	@$(BIN)/python benchmarks/decision.py
 	@$(BIN)/python benchmarks/run_time.py
 
 lock: $(READY)   ## requirements.lock and environment.yml from pyproject.toml
