@@ -39,18 +39,21 @@ class PlanSpend:
         share = pressure / (pressure + shape.half)
         return share.mean(axis=0), (share * (1 - share)).mean(axis=0)
 
-    def lift(self, shape: Shape, weight: Array, channel: int, added: float | None) -> float:
-        """New customers per unit of money and of effect: of all of today's spend, or of ``added`` pressure units."""
+    def lift(self, shape: Shape, weight: Array, channel: int, factor: float | None) -> float:
+        """New customers per unit of money and of effect: of all of today's spend, or of what ``factor`` times it adds.
+
+        Tests mostly scale what is spent anyway, flights and all; spread evenly the same money would saturate less.
+        """
         active = self.current[:, channel] > 0
         w = (weight * self.heads * active)[:, None]
         one = Shape(shape.logit_decay[channel : channel + 1], shape.log_half[channel : channel + 1])
         flights = self.pattern[:, :, channel : channel + 1]
         base = PlanSpend(flights, self.current, self.heads, self.unit)
-        if added is None:
-            return float((w * base.at(one)[0]).sum() / max(float(self.current[active, channel].sum()), 1e-300))
-        more = PlanSpend(flights + added, self.current, self.heads, self.unit)
-        money = float((self.heads * active).sum()) * added * float(self.unit[channel])
-        return float((w * (more.at(one)[0] - base.at(one)[0])).sum()) / (money if abs(money) > 1e-300 else 1e-300)
+        money = max(float(self.current[active, channel].sum()), 1e-300)
+        if factor is None:
+            return float((w * base.at(one)[0]).sum()) / money
+        more = PlanSpend(flights * factor, self.current, self.heads, self.unit)
+        return float((w * (more.at(one)[0] - base.at(one)[0])).sum()) / (money * (factor - 1))
 
 
 def plan_spend(

@@ -153,7 +153,7 @@ def _posterior(
     for index, channel in enumerate(channels):
         tests = _experiments(experiments, channel)
         if tests:
-            units = [plan.lift(model.shape_, model.weight_, index, _added(t, index, plan, panel)) for t in tests]
+            units = [plan.lift(model.shape_, model.weight_, index, _factor(t, index, plan, panel)) for t in tests]
             precision = np.array([1 / t["lift_se"] ** 2 for t in tests])
             share = precision / precision.sum()
             mean = float(share @ [t["lift"] for t in tests])
@@ -188,8 +188,8 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
-def _added(test: dict[str, Any], index: int, plan: PlanSpend, panel: Panel) -> float | None:
-    """Pressure units that a test added in its markets, or ``None`` where its table does not say."""
+def _factor(test: dict[str, Any], index: int, plan: PlanSpend, panel: Panel) -> float | None:
+    """What a test multiplied spend by in its markets, or ``None`` where its table does not say."""
     money = _number(test.get("spend"))
     active = plan.current[:, index] > 0
     if not np.isfinite(money) or money == 0 or not active.any():
@@ -198,8 +198,8 @@ def _added(test: dict[str, Any], index: int, plan: PlanSpend, panel: Panel) -> f
     days = (pd.Timestamp(test["end"]) - pd.Timestamp(test["start"])).days + 1
     periods = max(days * panel.periods_per_year / 365.25, 1.0)
     added = money / (count * float(panel.scale.mean()) * periods * float(plan.unit[index]))
-    mean = float(plan.pattern[:, active, index].mean())
-    return None if added <= -0.9 * mean else added  # switched off: all of today's spend
+    more = added / max(float(plan.pattern[:, active, index].mean()), 1e-12)
+    return None if more <= -0.9 or abs(more) < 1e-6 else 1 + more  # switched off: all of today's spend
 
 
 def _merge(assumed: Curves, fitted: Curves, where: list[int]) -> Curves:

@@ -24,10 +24,10 @@ from micromarket.response.transform import Array, Shape, saturated, saturated_wi
 # Weak priors in the panel's units: decay about .1 to .8, half-saturation about 1/4 to 4 times the usual spend.
 PRIOR_LOGIT_DECAY, PRIOR_LOGIT_SD = -0.4, 1.0
 PRIOR_LOG_HALF, PRIOR_HALF_SD = 0.3, 0.8
-PRIOR_ROOM, PRIOR_ROOM_SD, MAX_ROOM = 0.5, 0.5, 1.25
-# Markets' own effects differ by about a third of their channel's (90% range .1 to .8). A panel of small markets cannot
+PRIOR_ROOM, PRIOR_ROOM_SD, MAX_ROOM = 0.4, 0.3, 1.25
+# Markets' own effects differ by about .45 of their channel's (90% range .2 to 1). A panel of small markets cannot
 # tell that spread: its maximum likelihood estimate is as often 0 as it is twice the truth, and money then follows noise.
-PRIOR_TAU, PRIOR_TAU_LOG_SD = 0.3, 0.6
+PRIOR_TAU, PRIOR_TAU_LOG_SD = 0.45, 0.5
 SEARCH_MARKETS = 600
 
 
