@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PLAN ?= data/sample/plan.yml
 OUT ?= reports
 
-.PHONY: plan test truth lab lint lock environment bench sample examples clean help
+.PHONY: plan test truth lab lint lock bench sample pictures clean help
 
 help:            ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
