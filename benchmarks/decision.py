@@ -135,8 +135,8 @@ def main() -> None:
                 known = know(Path(folder), kind, arguments.markets, seed)
             row = judged(known, decide(known))
             rows.append({"kind": kind, "seed": seed} | row)
-            print(f"{time.perf_counter() - start:5.0f} s  {kind} {seed}: capture {row['capture']:.2f},"
-                  f" promised {row['promised']:,.0f}, real {row['real']:,.0f}", file=sys.stderr, flush=True)  # fmt: skip
+            done = f"capture {row['capture']:.2f}, promised {row['promised']:,.0f}, real {row['real']:,.0f}"
+            print(f"{time.perf_counter() - start:5.0f} s  {kind} {seed}: {done}", file=sys.stderr, flush=True)
     frame = pd.DataFrame(rows)
     if arguments.csv:
         frame.to_csv(arguments.csv, index=False)

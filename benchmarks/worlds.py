@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,9 +70,7 @@ def decide(known: Known) -> Decided:
     """Response, budget and targets, as the notebooks call them."""
     k = known
     response = estimate_response(k.data, k.potential.scores, k.value.markets, k.settings, experiments=k.experiments)
-    budget = plan_budget(
-        k.data, response, k.value.markets, k.potential.scores, k.settings, field_notes=k.field_notes
-    )
+    budget = plan_budget(k.data, response, k.value.markets, k.potential.scores, k.settings, field_notes=k.field_notes)
     targets = set_targets(
         k.data, k.value.cells, k.potential.scores, budget.budget, k.settings, field_notes=k.field_notes
     )
@@ -136,10 +133,3 @@ def _pooled(known: Known) -> pd.DataFrame:
     sums = curves.assign(heads=heads).groupby("channel")[["amplitude", "heads"]].transform("sum")
     curves["amplitude"] = heads * (sums["amplitude"] / sums["heads"])
     return curves
-
-
-RULES: tuple[str, ...] = (
-    "proportional to new customers", "proportional to clv x addressable", "proportional to headroom x value",
-    "highest clv first", "pooled response",
-)  # fmt: skip
-Rules = Callable[[Known], dict[str, pd.DataFrame]]

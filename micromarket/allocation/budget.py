@@ -22,6 +22,7 @@ from micromarket.allocation.reasons import reasons
 from micromarket.allocation.solver import Allocation
 from micromarket.config import Settings
 from micromarket.errors import InfeasibleError, Problem
+from micromarket.formats import money
 from micromarket.market_data import MarketData
 from micromarket.notes import Assumption, Check, Notes
 from micromarket.workspace import Workspace
@@ -82,7 +83,9 @@ def plan_budget(
     -------
     BudgetResult
         Money in cents; ``recommended`` adds up to the total exactly, or to what is worth spending under ``min_return``.
-        Where the plan would not clearly pay, today's allocation is kept and the notes say so.
+        Where the plan would not clearly pay, today's allocation is kept and the notes say so; ``gain.p_positive`` is
+        then ``None``: a plan that changes nothing gains nothing for sure, so there are no odds to state. What was
+        turned down, with its odds, is in ``considered``.
 
     Raises
     ------
@@ -161,7 +164,7 @@ def _table(cells: Cells, draws: Draws, spend: Array, settings: Settings, kept: b
         "value_low": np.minimum(low, value),
         "value_high": np.maximum(high, value),
         "marginal_return": cells.value * cells.amplitude * cells.half_spend / (spend + cells.half_spend) ** 2,
-        "reason": reasons(cells, settings.budget, spend, settings.company.currency, kept),
+        "reason": reasons(cells, settings.budget, spend, kept),
     })  # fmt: skip
 
 
@@ -259,7 +262,8 @@ def _notes(
         )
     left = round(total - float(spend.sum()), 2)
     if left > 0.005:
-        warnings.append(f"{left:,.2f} stays unspent: it would bring less than {limits.min_return} per unit of money.")
+        unspent = money(left, settings.company.currency)
+        warnings.append(f"{unspent} stays unspent: it would bring less than {limits.min_return:g} per unit of money.")
     beyond = int((spend > 2 * np.maximum(cells.current, 1e-9)).sum()) if not cells.held.all() else 0
     if beyond and pays:
         warnings.append(

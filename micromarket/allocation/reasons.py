@@ -7,13 +7,17 @@ from numpy.typing import NDArray
 
 from micromarket.allocation.limits import Cells
 from micromarket.config import Budget
-from micromarket.formats import money
+from micromarket.formats import listed
 
 Array = NDArray[np.float64]
 
 
-def reasons(cells: Cells, limits: Budget, spend: Array, currency: str, kept: bool) -> list[str]:
-    """One sentence a cell; ``kept``: the plan as a whole keeps today's allocation."""
+def reasons(cells: Cells, limits: Budget, spend: Array, kept: bool) -> list[str]:
+    """One sentence a cell; ``kept``: the plan as a whole keeps today's allocation.
+
+    What moves and where to stands in the table's own columns, so it is not said again: a reason starts with the
+    direction, once, and says why.
+    """
     now, h = cells.current, cells.half_spend
     worth = cells.value / max(float(np.average(cells.value, weights=np.maximum(now, 1e-9))), 1e-300)
     full = now / (now + h)
@@ -38,32 +42,37 @@ def reasons(cells: Cells, limits: Budget, spend: Array, currency: str, kept: boo
         elif abs(delta) < 0.005:
             out.append("Unchanged: the last unit of money brings about as much here as elsewhere.")
         else:
-            out.append(_moved(delta, cells.channels[cells.channel[i]], worth[i], full[i], pull[i], currency)
-                       + _bound(ratio[i], market_ratio[i], limits) + ".")  # fmt: skip
+            out.append(_moved(delta > 0, worth[i], full[i], pull[i]) + _bound(ratio[i], market_ratio[i], limits) + ".")
     return out
 
 
-def _moved(delta: float, channel: str, worth: float, full: float, pull: float, currency: str) -> str:
-    up = delta > 0
+def _moved(up: bool, worth: float, full: float, pull: float) -> str:
+    """Only what speaks for the move is said: ratios near 1 are left out, ratios near 0 are put in words."""
     said = []
-    if (worth >= 1.1) if up else (worth <= 0.9):
-        said.append(f"a new customer here is worth {worth:.1f}x the average")
     if (pull >= 1.1) if up else (pull <= 0.9):
-        said.append(f"the next unit of money wins {pull:.1f}x as many new customers as on average")
+        many = "almost no new customers" if pull < 0.05 else f"{_ratio(pull)} as many new customers as on average"
+        said.append(f"the next unit of money wins {many}")
+    if (worth >= 1.1) if up else (worth <= 0.9):
+        said.append(f"a new customer is worth {'almost nothing' if worth < 0.05 else f'{_ratio(worth)} the average'}")
     if up and full <= 0.4:
         said.append("spend is far from saturation")
     elif not up and full >= 0.6:
-        said.append(f"spend is near saturation ({full:.0%})")
+        said.append("spend is near saturation")
     if not said:
-        said.append(f"value and response together put it {'above' if up else 'below'} the average")
-    head = f"{money(delta, currency, 2, sign=True)} {'into' if up else 'from'} {channel}: "
-    return head + " and ".join(said[:3] if len(said) < 3 else [", ".join(said[:2]), said[2]])
+        said.append(f"value and response together are {'above' if up else 'below'} average")
+    return f"{'More' if up else 'Less'} money: {listed(said)}"
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.1f}x" if ratio < 9.95 else f"{ratio:.0f}x"
 
 
 def _bound(ratio: float, market_ratio: float, limits: Budget) -> str:
     near = 2e-3
-    if abs(ratio - limits.cell_change[1]) < near or abs(ratio - limits.cell_change[0]) < near:
-        return f"; stopped by the cell limit of {ratio:.1f}x"
-    if abs(market_ratio - limits.market_change[1]) < near or abs(market_ratio - limits.market_change[0]) < near:
-        return f"; the market's money stops at {market_ratio:.1f}x"
+    if ratio < near:
+        return "; all of it goes"
+    bands = ((ratio, limits.cell_change, "this channel here"), (market_ratio, limits.market_change, "the market"))
+    for at, band, whose in bands:
+        if abs(at - band[1]) < near or abs(at - band[0]) < near:
+            return f"; {whose} is at its limit of {at:.1f}x today's money"
     return ""
