@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -185,3 +186,33 @@ def rate(value: Any, factor: float) -> str:
     if number is None:
         return NOTHING
     return percent(number, 1) if factor == 100 else compact(number * factor, 2)
+
+
+def chance(value: Any) -> str:
+    """Odds inside a sentence.
+
+    >>> chance(0.003), chance(0.46), chance(1)
+    ('below 1%', '46%', 'above 99%')
+    """
+    return odds(value).replace("<", "below ").replace(">", "above ")
+
+
+def prose(text: str, currency: str) -> str:
+    """A stage's sentence as people read it: ISO dates in words, whole amounts of ``currency`` short.
+
+    >>> prose("Until 2026-08-25 it holds back 4,433 USD of spend (item 2026-08-251).", "USD")
+    'Until 25 August 2026 it holds back $4.43k of spend (item 2026-08-251).'
+    """
+
+    def dated(match: re.Match[str]) -> str:
+        try:
+            return day(dt.date.fromisoformat(match[0]))
+        except ValueError:
+            return match[0]
+
+    text = re.sub(r"(?<![\w-])\d{4}-\d\d-\d\d(?![\w-])", dated, text)
+    return re.sub(
+        rf"(?<![\w.,])(\d[\d,]*(?:\.\d+)?) {re.escape(currency)}\b",
+        lambda m: money(m[1].replace(",", ""), currency),
+        text,
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from micromarket.config import Settings
-from micromarket.formats import count, finite, money, money_range, percent, plural
+from micromarket.formats import chance, count, finite, money, money_range, percent, plural
 from micromarket.formats import odds as odds_of
 from micromarket.notes import Notes
 from micromarket.plan.direction import Direction, direction
@@ -177,9 +177,14 @@ def _subline(f: _Facts) -> str:
     growth, goal = finite(f.number("targets", "growth")), finite(f.number("targets", "goal_revenue"))
     if "targets" in f.tables and growth is not None:
         odds = finite(f.number("targets", "p_company"))
-        chance = f", with odds of {odds_of(odds)}" if odds is not None else ""
+        with_odds = f", with odds {_of(odds)}" if odds is not None else ""
         amount = f" ({f.money(goal)})" if goal is not None else ""
-        said.append(f"The goal is {percent(growth, sign=True)} revenue{amount}{chance}")
+        said.append(f"The goal is {percent(growth, sign=True)} revenue{amount}{with_odds}")
+    months = finite(f.number("data", "history_months"))
+    if "targets" in f.tables and months is not None and months < 12:
+        said.append(f"The records cover {plural(months, 'month')} only, so treat targets and odds as rough")
+    if f.number("value", "observed"):
+        said.append("Customers are valued at what they brought so far: without dates of purchase nothing is forecast")
     if f.gain is None and "budget" not in f.tables:
         known = finite(f.number("data", "spend_last_year"))
         why = "There is no spend history, so the" if known is None else "The"
@@ -187,6 +192,11 @@ def _subline(f: _Facts) -> str:
     if len(said) >= 2 and said[0][0].isdigit() and said[1][0].isdigit():
         said[:2] = [f"{said[0]}; {said[1]}"]
     return ". ".join(said) + "." if said else ""
+
+
+def _of(odds: float) -> str:
+    text = chance(odds)
+    return text if text[0] in "ab" else f"of {text}"
 
 
 def _cards(f: _Facts) -> list[Card]:
@@ -219,10 +229,12 @@ def _cards(f: _Facts) -> list[Card]:
         )
     equity = finite(f.number("value", "customer_equity"))
     if equity is not None:
-        cards.append(Card("Worth of today's customers", f.money(equity), "margin over the horizon"))
+        note = "margin earned so far" if f.number("value", "observed") else "margin over the horizon"
+        cards.append(Card("Worth of today's customers", f.money(equity), note))
     clv = finite(f.number("value", "clv"))
     if clv is not None:
-        cards.append(Card("Lifetime value of a customer", f.money(clv), "average"))
+        note = "so far, on average" if f.number("value", "observed") else "over the horizon, on average"
+        cards.append(Card("Value of a customer", f.money(clv), note))
     customers = finite(f.number("data", "active_customers"))
     if customers is not None:
         cards.append(Card("Active customers", count(customers), f"in {plural(len(f.markets), 'market')}"))

@@ -49,6 +49,32 @@ class Desk:
             return None
         return maps.simplify(maps.project(self.plan.markets), 1400 if len(self.plan.markets) < 2000 else 900)
 
+    @cached_property
+    def outlines(self) -> gpd.GeoSeries | None:
+        """Borders of the regions, where they help to find one's way (two to forty), or of the whole."""
+        if self.shapes is None or not len(self.shapes):
+            return None
+        region = self.frame["region"].reindex(self.shapes.index)
+        if 2 <= region.nunique() <= 40:
+            return maps.dissolve(self.shapes, region)
+        if len(self.shapes) > maps.FINE_SHAPES:  # markets without borders of their own: at least the coast
+            return maps.dissolve(self.shapes, pd.Series(0, index=self.shapes.index))
+        return None
+
+    @property
+    def value_ranked(self) -> bool:
+        """Whether the data support an order of markets by customer value."""
+        return bool(self.plan.number("value", "signal", "verdict") != "none")
+
+    @property
+    def potential_ranked(self) -> bool:
+        """Whether the data support an order of markets by potential: without it none is shown."""
+        return bool(self.plan.number("potential", "signal", "verdict") != "none")
+
+    def prose(self, text: Any) -> str:
+        """A stage's own sentence, ready to print."""
+        return formats.prose(label(text or ""), self.plan.currency)
+
     def money(self, value: Any) -> str:
         return formats.money(value, self.plan.currency)
 

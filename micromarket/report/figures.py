@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.ticker import MaxNLocator
 
-from micromarket.formats import compact, count, percent
+from micromarket.formats import compact, count, percent, rate_unit
 from micromarket.report.style import (
     ACCENT,
     ACCENT_DARK,
@@ -26,6 +27,8 @@ from micromarket.report.style import (
 )
 
 Money = Callable[[float], str]
+# the same colour and mark in every plan
+QUADRANTS = {"Grow": (ACCENT_DARK, "^"), "Defend": ("#3FA0A0", "o"), "Fix": (WARM, "s"), "Maintain": ("#7A8793", "D")}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FAMILY = (ACCENT, WARM, "#7A8793", "#3FA0A0", "#DDA15E", "#2F4858", "#B7C0C8")
 
@@ -239,7 +242,7 @@ def plays(frame: pd.DataFrame, x: str, unit: str, money: Money, height_mm: float
         axes = figure.add_subplot()
         known = frame[(frame["opportunity"] > 0) & frame[x].notna()]
         kinds = known["quadrant"].fillna("none").astype(str)
-        names = sorted(kinds.unique())[: len(MARKERS)]
+        names = sorted(kinds.unique(), key=lambda k: (not k.startswith(tuple(QUADRANTS)), k))[: len(MARKERS)]
         size = float(np.clip(4000 / max(len(known), 1), 5, 26))
         for i, name in enumerate(names):
             part = known[kinds == name]
@@ -247,9 +250,9 @@ def plays(frame: pd.DataFrame, x: str, unit: str, money: Money, height_mm: float
                 part[x],
                 part["opportunity"],
                 s=size,
-                color=FAMILY[i % len(FAMILY)],
+                color=QUADRANTS.get(name.split(":")[0], (FAMILY[i % len(FAMILY)], ""))[0],
                 alpha=0.85,
-                marker=MARKERS[i % len(MARKERS)],
+                marker=QUADRANTS.get(name.split(":")[0], ("", MARKERS[i % len(MARKERS)]))[1],
                 linewidth=0.3,
                 edgecolor="white",
                 label=f"{label(name.split(':')[0], 18)} ({len(part):,})",
@@ -259,17 +262,24 @@ def plays(frame: pd.DataFrame, x: str, unit: str, money: Money, height_mm: float
         axes.yaxis.set_major_formatter(lambda v, _: money(v))
         axes.yaxis.set_minor_formatter(lambda *_: "")
         axes.tick_params(which="minor", length=0)
-        axes.xaxis.set_major_formatter(lambda v, _: percent(v))
+        factor, words = rate_unit(known[x])
+        axes.xaxis.set_major_locator(MaxNLocator(7))
+        axes.xaxis.set_major_formatter(lambda v, _: f"{v * factor:g}{'%' if factor == 100 else ''}")
         axes.grid(color=LINE)
-        axes.set_xlabel(unit)
+        axes.set_xlabel(unit if factor == 100 else f"{unit} ({words})")
         axes.set_ylabel("Opportunity, log scale")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=min(len(names), 5), handletextpad=0.2)
+        legend = axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=min(len(names), 5), handletextpad=0.2
+        )
+        for handle in legend.legend_handles:
+            if isinstance(handle, PathCollection):
+                handle.set_sizes([26.0])
         return to_svg(figure)
 
 
-def share_line(by: pd.Series, height_mm: float = 40) -> bytes:
+def share_line(by: pd.Series, height_mm: float = 40, width_mm: float | None = None) -> bytes:
     """How much of the opportunity the best markets hold: cumulative share, best first."""
-    with canvas(height_mm) as figure:
+    with canvas(height_mm, width_mm) as figure:
         axes = figure.add_subplot()
         ordered = by.clip(lower=0).sort_values(ascending=False, kind="stable").to_numpy()
         cumulative = np.concatenate([[0.0], np.cumsum(ordered) / max(ordered.sum(), 1e-12)])

@@ -21,6 +21,7 @@ from micromarket.report.callouts import call_out
 from micromarket.report.style import DIVERGING, GREY, INK, LAND, LINE, MM, SEQUENTIAL, canvas, label, to_svg
 
 LEGEND_MM = 12.5
+FINE_SHAPES = 1_500  # beyond it markets have no border of their own
 MOST_VECTOR_SHAPES = 6_000  # beyond it a map is drawn as a picture inside the figure
 
 
@@ -56,6 +57,18 @@ def simplify(shapes: gpd.GeoSeries, resolution: int) -> gpd.GeoSeries:
         except shapely.errors.GEOSException:  # shapes that overlap badly are no coverage
             geometry[polygonal] = shapely.simplify(list(geometry[polygonal]), tolerance)
     return gpd.GeoSeries(geometry, index=shapes.index, crs=shapes.crs)
+
+
+def dissolve(shapes: gpd.GeoSeries, group: pd.Series) -> gpd.GeoSeries:
+    """Outline of every group of shapes (areas only), indexed by group."""
+    areas = shapes[[shapely.get_dimensions(g) == 2 for g in shapes]]
+    merged = {}
+    for name, part in areas.groupby(group.reindex(areas.index)):
+        try:
+            merged[name] = shapely.coverage_union_all(part.to_numpy())
+        except shapely.errors.GEOSException:  # shapes that overlap are no coverage
+            merged[name] = shapely.union_all(part.to_numpy())
+    return gpd.GeoSeries(merged, crs=shapes.crs)
 
 
 def _areas(shape: shapely.Geometry) -> shapely.Geometry:
@@ -97,6 +110,7 @@ def choropleth(
     money,
     diverging: bool = True,
     callouts: list[str] | None = None,
+    outlines: gpd.GeoSeries | None = None,
     height_mm: float = 96,
     width_mm: float | None = None,
 ) -> bytes:
@@ -112,12 +126,17 @@ def choropleth(
         Formats a value.
     callouts : list of market_id
         Markets named outside the map; leader lines don't cross.
+    outlines : GeoSeries, optional
+        Borders of regions, drawn lightly over the markets.
     """
     values = values.reindex(shapes.index).astype("float64")
     full = width_mm or style.TEXT_WIDTH / MM
     left, bottom, right, top = shapes.total_bounds
-    # labels stand beside a tall country, above and below a wide one: the map keeps its size
-    beside = (top - bottom) > 0.75 * (right - left)
+    # labels stand beside a tall country, above and below a wide one: whichever leaves more to the map
+    east, north = max(right - left, 1.0), max(top - bottom, 1.0)
+    size_beside = min(full * (1 - 2 * callouts_.SIDE) / east, (height_mm - LEGEND_MM) / north)
+    size_above = min(full * 0.98 / east, (height_mm - LEGEND_MM - 2 * callouts_.ROW_MM) / north)
+    beside = size_beside > size_above
     side = callouts_.SIDE if callouts and beside else 0.01
     rows_mm = callouts_.ROW_MM if callouts and not beside else 0.0
     height_mm = _height(shapes, height_mm, full * (1 - 2 * side), LEGEND_MM + 2 * rows_mm)
@@ -129,6 +148,8 @@ def choropleth(
         norm = _scale(values, diverging)
         cmap = DIVERGING if diverging else SEQUENTIAL
         _draw(axes, shapes, values, norm, cmap)
+        if outlines is not None:
+            _outline(axes, outlines)
         _legend(figure, norm, cmap, unit, money, wide, height_mm)
         if callouts:
             call_out(figure, axes, shapes, values, names, callouts, money, beside=beside, legend_mm=LEGEND_MM)
@@ -145,8 +166,10 @@ def _draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize,
             continue
         patches.append(PathPatch(path))
         faces.append(colour[market])
-    hairline = 0.35 if len(patches) < 800 else 0.15 if len(patches) < 3000 else 0.05
-    collection = PatchCollection(patches, facecolors=faces, edgecolors="white", linewidths=hairline)
+    # where markets are smaller than a hairline is wide, white borders would be all there is to see
+    fine = len(patches) > FINE_SHAPES
+    edges, width = (faces, 0.12) if fine else ("white", 0.35 if len(patches) < 800 else 0.15)
+    collection = PatchCollection(patches, facecolors=faces, edgecolors=edges, linewidths=width)
     collection.set_rasterized(len(patches) > MOST_VECTOR_SHAPES)
     axes.add_collection(collection)
     if points:
@@ -164,6 +187,11 @@ def _draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize,
     axes.set_ylim(bottom - pad, top + pad)
     axes.set_aspect("equal")
     axes.axis("off")
+
+
+def _outline(axes: Axes, outlines: gpd.GeoSeries) -> None:
+    paths = [PathPatch(path) for shape in outlines if (path := _path(shape)) is not None]
+    axes.add_collection(PatchCollection(paths, facecolors="none", edgecolors=GREY, linewidths=0.4, alpha=0.8))
 
 
 def _height(shapes: gpd.GeoSeries, most: float, width: float, below: float) -> float:

@@ -15,7 +15,7 @@ import typst
 from micromarket.errors import StageError
 from micromarket.formats import day, span
 from micromarket.plan.assembly import Plan
-from micromarket.report import sections_delivery, sections_money, sections_trust, style
+from micromarket.report import sections_cover, sections_delivery, sections_money, sections_today, sections_trust, style
 from micromarket.report.blocks import Desk, Section
 from micromarket.report.style import label
 
@@ -40,16 +40,17 @@ def write_pdf(plan: Plan, path: str | Path) -> Path:
 def sections(desk: Desk) -> list[Section]:
     """The plan's sections in reading order; those without data are left out, and the last but one says which."""
     written = [
+        sections_today.today(desk) if "budget" not in desk.plan.tables else None,
         sections_money.where_money_is(desk),
         sections_money.moves(desk),
         sections_money.shifts(desk),
-        sections_trust.today(desk) if "budget" not in desk.plan.tables else None,
         sections_delivery.targets(desk),
         sections_delivery.funnel(desk),
         sections_delivery.plays(desk),
         sections_delivery.tests(desk),
         sections_trust.assumptions(desk),
         sections_trust.missing(desk),
+        sections_trust.given(desk),
         sections_trust.appendix(desk),
     ]
     return [s for s in written if s is not None]
@@ -59,17 +60,18 @@ def document(desk: Desk) -> dict[str, Any]:
     """Everything that the template prints; the pictures it names are then on the desk."""
     plan = desk.plan
     company, headline = label(plan.company, 80), label(plan.headline)
+    size = 23 if len(headline) <= 105 else 20 if len(headline) <= 150 else 17
     period = span(plan.start, plan.end)
     return {
         "title": f"{company}: micromarket plan {period}",
         "company": company,
         "headline": headline,
-        "headline_size": 23 if len(headline) <= 105 else 20 if len(headline) <= 150 else 17,
+        "headline_size": size,
         "subline": label(plan.subline),
         "kicker": f"{company} · Micromarket plan · {period}",
         "footer": f"{company} · data up to {day(plan.as_of)} · money in {plan.currency}",
         "cards": [{"label": label(c.label), "value": label(c.value), "note": label(c.note)} for c in plan.cards],
-        "cover": sections_money.cover(desk),
+        "cover": sections_cover.cover(desk, size),
         "sections": [s.to_json() for s in sections(desk)],
         "colours": {
             "ink": style.INK,

@@ -6,10 +6,12 @@ import datetime as dt
 
 import pandas as pd
 
-from micromarket.formats import compact, count, day, finite, listed, percent, plural
+from micromarket.formats import chance, compact, count, day, finite, listed, odds, percent, plural, rate, rate_unit
 from micromarket.report import figures, maps, views
 from micromarket.report.blocks import HALF_MM, Block, Column, Desk, Section, beside, cards, lead, points, table
 from micromarket.report.style import ACCENT, WARM, label
+
+MOST_PLAYS = 8
 
 
 def period_names(periods: pd.Series) -> list[str]:
@@ -20,8 +22,11 @@ def period_names(periods: pd.Series) -> list[str]:
     """
     days = pd.to_datetime(periods)
     names, year = [], None
+    quarters = len(days) > 1 and bool((days.sort_values().diff().dropna().dt.days >= 85).all())
     for value in days:
         name = f"{value:%b}" if value.day == 1 else f"{value.day} {value:%b}"
+        if quarters and value.day == 1:
+            name = f"{value:%b}–{value + pd.DateOffset(months=2):%b}"
         names.append(name if value.year == year else f"{name} {value.year}")
         year = value.year
     return names
@@ -41,6 +46,8 @@ def targets(desk: Desk) -> Section | None:
         if goal is not None and revenue < 0.999 * goal:
             short = f"{desk.money(goal - revenue)} short of the {percent(growth, sign=True)} goal"
             title = f"{desk.money(revenue)} of revenue: {short}"
+        elif odds_ is not None:
+            title += f": the odds are {chance(odds_)}"
     new = float(frame["new_customers"].sum())
     base = finite(desk.number("targets", "base_revenue"))
     figures_ = [
@@ -49,11 +56,11 @@ def targets(desk: Desk) -> Section | None:
         ("Margin", desk.money(frame["margin"].sum()), "on that revenue"),
     ]
     if odds_ is not None:
-        figures_.append(("Odds", percent(odds_), "that the company reaches it"))
+        figures_.append(("Odds", odds(odds_), "that the company reaches it"))
     blocks.append(cards(figures_))
     gap = desk.number("targets", "gap")
     if gap and gap.get("text"):
-        blocks.append(points([gap["text"]], "What stands in the way"))
+        blocks.append(points([desk.prose(gap["text"])], "What stands in the way"))
     chances = desk.frame["p_attain"].dropna()
     width = HALF_MM if len(chances) > 4 else None
     pictures = [_periods(desk, frame, width)]
@@ -82,10 +89,13 @@ def _periods(desk: Desk, frame: pd.DataFrame, width_mm: float | None) -> Block:
 
 
 def _chances(desk: Desk, p: pd.Series, width_mm: float) -> Block:
-    low, high = (percent(v) for v in p.quantile([0.1, 0.9]))
-    finding = f"Eight in ten markets have odds of {low} to {high}"
-    if p.quantile(0.9) - p.quantile(0.1) <= 0.2:
-        finding += ": the stretch is shared"
+    low, high = (odds(v) for v in p.quantile([0.1, 0.9]))
+    if low == high:
+        finding = f"The stretch is shared: nearly every market's odds are {low}"
+    else:
+        finding = f"Eight in ten markets have odds of {low} to {high}"
+        if p.quantile(0.9) - p.quantile(0.1) <= 0.2:
+            finding += ": the stretch is shared"
     svg = figures.odds(p, finite(desk.number("targets", "wanted")), 48, width_mm)
     return desk.figure("odds", finding, f"Markets by odds of attainment. {finding}.", svg)
 
@@ -122,9 +132,11 @@ def _by(desk: Desk, frame: pd.DataFrame, column: str) -> Block:
         ]
         if has_last:
             row.append(desk.money(r["last"]))
-        row.append(percent(r["odds"] / r["weight"]) if r["weight"] > 0 else "–")
+        row.append(odds(r["odds"] / r["weight"]) if r["weight"] > 0 else "–")
         rows.append(row)
-    return table(f"By {column}", columns, rows, bold=[len(rows) - 1])
+    first = float(by["revenue"].iloc[0] / max(total["revenue"], 1e-9))
+    finding = f"By {column}: {label(by.index[0], 40)} carries {percent(first)} of the revenue"
+    return table(finding, columns, rows, bold=[len(rows) - 1])
 
 
 STEPS = {
@@ -174,13 +186,22 @@ def funnel(desk: Desk) -> Section | None:
     rows.append(["Total", *(count(v) for v in sums)])
     columns = [Column("Period", width="1.6fr"), *(Column(n, True, "1.4fr") for n in STEPS.values())]
     blocks.append(table("When it is due", columns, rows, note=note, bold=[len(rows) - 1]))
+    column = views.group_column(desk.plan)
+    if column:
+        named = frame.merge(desk.plan.markets[["market_id", column]], on="market_id", how="left")
+        groups = views.grouped(named, column, list(STEPS), 12)
+        first = groups.index[0]
+        finding = f"{label(first, 40)} owes most: {percent(groups['won'].iloc[0] / max(sums['won'], 1e-9))} of the wins"
+        rows = [[label(n, 60), *(count(v) for v in r)] for n, r in zip(groups.index, groups.to_numpy(), strict=True)]
+        columns = [Column(column.capitalize(), width="1.6fr"), *(Column(n, True, "1.4fr") for n in STEPS.values())]
+        blocks.append(table(finding, columns, rows))
     return Section("The funnel", title, tuple(blocks))
 
 
 def plays(desk: Desk) -> Section | None:
     frame = desk.frame
-    if "play" not in frame or frame["play"].isna().all() or "opportunity" not in frame:
-        return None
+    if "play" not in frame or frame["play"].isna().all() or "opportunity" not in frame or not desk.potential_ranked:
+        return None  # a play follows from high or low potential
     known = frame[frame["play"].notna()]
     by = known.groupby("play").agg(markets=("name", "size"), opportunity=("opportunity", "sum"))
     if "change" in known:
@@ -202,51 +223,80 @@ def plays(desk: Desk) -> Section | None:
     if "change" in by:
         columns.append(Column("Money", True, signed=True))
     rows = []
-    for play, r in by.iterrows():
+    most = MOST_PLAYS if len(by) > MOST_PLAYS + 1 else len(by)
+    for play, r in by.head(most).iterrows():
         known_play = desk.plan.plays.get(str(play))
         what, measure = (known_play.what, known_play.measure) if known_play else ("", "")
         row = [label(play, 60), what, measure, count(r["markets"]), desk.money(r["opportunity"])]
         rows.append([*row, desk.signed(r["change"])] if "change" in by else row)
-    blocks: list[Block] = [table("One play for each kind of market", columns, rows)]
+    rest = by.iloc[most:]
+    if len(rest):
+        row = [f"{len(rest)} more plays", "In plan.xlsx", "", count(rest["markets"].sum())]
+        row.append(desk.money(rest["opportunity"].sum()))
+        rows.append([*row, desk.signed(rest["change"].sum())] if "change" in by else row)
+    blocks: list[Block] = [table("One play for each kind of market", columns, rows, dense=True)]
     axis, unit = (
         ("share", "Our share of the market")
         if known["share"].notna().sum() > len(known) / 2
         else ("penetration", "Customers as a share of those who could buy")
     )
     if known[axis].notna().sum() >= 10 and (known["opportunity"] > 0).sum() >= 10:
-        finding = "Every market: what we have against what is still to be won"
-        alt = f"{unit} against opportunity, marked by quadrant."
-        blocks.append(desk.figure("plays", finding, alt, figures.plays(known, axis, unit, desk.money, 62)))
-    groups = _peer_groups(desk, known)
-    return Section("Plays", title, (*blocks, *groups))
+        grow = known["quadrant"].fillna("").str.startswith("Grow")
+        finding = "What we have against what is still to be won"
+        if grow.any():
+            part = percent(known.loc[grow, "opportunity"].sum() / total)
+            finding = (
+                f"{plural(grow.sum(), 'market')} with much potential and a low share hold {part} of the opportunity"
+            )
+        alt = f"{unit} against opportunity, marked by quadrant. {finding}."
+        note = f"Without the markets of fewer than {desk.plan.min_cell} customers." if desk.plan.suppressed else ""
+        blocks.append(desk.figure("plays", finding, alt, figures.plays(known, axis, unit, desk.money, 62), note))
+    return Section("Plays", title, (*blocks, *peer_groups(desk)))
 
 
-def _peer_groups(desk: Desk, known: pd.DataFrame) -> list[Block]:
-    groups = known["peer_group"].dropna().nunique()
-    if not 2 <= groups <= 14:
+def peer_groups(desk: Desk) -> list[Block]:
+    """Kinds of markets; what rests on the order by potential only where that is supported."""
+    if "peer_group" not in desk.frame:
         return []
+    known = desk.frame[desk.frame["peer_group"].notna()]
+    if not 2 <= known["peer_group"].nunique() <= 14:
+        return []
+    ranked, play = desk.potential_ranked, desk.potential_ranked and known["play"].notna().any()
+    typical = known.groupby("peer_group")[["clv", "penetration"]].median()
+    factor, unit = rate_unit(typical["penetration"])
+    penetrated, valued = bool(typical["penetration"].notna().any()), desk.value_ranked
     rows = []
     for name, part in known.groupby("peer_group"):
-        common = part["play"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
-        rows.append(
-            [
-                label(name, 40),
-                count(len(part)),
-                desk.money(part["clv"].median()),
-                percent(part["penetration"].median(), 1),
-                desk.money(part["opportunity"].sum()),
-                f"{label(common.index[0], 40)} ({count(common.iloc[0])})",
-            ]
+        row = [label(name, 60), count(len(part))]
+        if valued:
+            row.append(desk.money(part["clv"].median()))
+        if penetrated:
+            row.append(rate(part["penetration"].median(), factor))
+        if ranked:
+            row.append(desk.money(part["opportunity"].sum()))
+        if play:
+            common = part["play"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+            row.append(f"{label(common.index[0], 40)} ({count(common.iloc[0])})" if len(common) else "")
+        rows.append(row)
+    columns = [Column("Peer group", width="2.4fr"), Column("Markets", True)]
+    if valued:
+        columns.append(Column("Value of a customer, median", True))
+    if penetrated:
+        columns.append(Column("Penetration, median" + (f", {unit}" if factor != 100 else ""), True))
+    if ranked:
+        columns.append(Column("Opportunity", True))
+    if play:
+        columns.append(Column("Commonest play", width="2fr"))
+    if valued and len(typical) > 1:
+        values = typical["clv"].sort_values(kind="stable")
+        best, worst = label(values.index[-1], 60), label(values.index[0], 60)
+        finding = (
+            f"A customer is worth most in “{best}” markets ({desk.money(values.iloc[-1])}),"
+            f" least in “{worst}” ones ({desk.money(values.iloc[0])})"
         )
-    columns = [
-        Column("Peer group", width="2fr"),
-        Column("Markets", True),
-        Column("Value of a customer, median", True),
-        Column("Penetration, median", True),
-        Column("Opportunity", True),
-        Column("Commonest play", width="2fr"),
-    ]
-    return [table("A market is compared with its peers only", columns, rows)]
+    else:
+        finding = "A market is compared with its peers only"
+    return [table(finding, columns, rows, dense=True)]
 
 
 def tests(desk: Desk) -> Section | None:
@@ -260,7 +310,8 @@ def tests(desk: Desk) -> Section | None:
     verdict = str(n("tests", "verdict") or "")
     title = "How it will be proven"
     if lift is not None:
-        title = f"A lift of {compact(lift * 100, 2)}% or more would be seen"
+        first = "1 market goes" if treated == 1 else f"{count(treated)} markets go"
+        title = f"{first} first by lot: a lift of {compact(lift * 100, 2)}% or more will show"
     if verdict and verdict not in ("run", "go"):
         title = f"How it could be proven: {label(verdict, 60)}"
     items = [
@@ -274,7 +325,7 @@ def tests(desk: Desk) -> Section | None:
         items.append(("Cost", desk.money(cost), "of waiting and measuring"))
     elif power is not None:
         items.append(("Power", percent(power), "chance to see that lift"))
-    blocks: list[Block] = [lead(n("tests", "text"))] if n("tests", "text") else []
+    blocks: list[Block] = [lead(desk.prose(n("tests", "text")))] if n("tests", "text") else []
     blocks.append(cards(items[:4]))
     words = [
         "Markets were paired with ones like them; chance alone decided which of each pair goes first."
@@ -291,13 +342,13 @@ def tests(desk: Desk) -> Section | None:
     if desk.shapes is not None and len(desk.shapes):
         arm = desk.frame["arm"].map({"treat": 1.0, "control": -1.0})
         svg = maps.categories(
-            desk.shapes, desk.frame["arm"], {"treat": (ACCENT, "goes first"), "control": (WARM, "waits")}, height_mm=78
+            desk.shapes, desk.frame["arm"], {"treat": (ACCENT, "goes first"), "control": (WARM, "waits")}, height_mm=112
         )
         alt = (
             f"{count((arm > 0).sum())} markets go first, {count((arm < 0).sum())} wait, the others are not in the test."
         )
         blocks.append(desk.figure("arms", "Which markets go first", alt, svg))
-    return Section("Proof", title, tuple(blocks), newpage=False)
+    return Section("Proof", title, tuple(blocks))
 
 
 def _dates(start: object, end: object) -> str:

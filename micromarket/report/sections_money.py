@@ -2,138 +2,24 @@
 
 from __future__ import annotations
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 
-from micromarket.formats import compact, count, finite, listed, percent, plural
-from micromarket.report import figures, maps, views
+from micromarket.formats import compact, count, finite, listed, money, percent, plural
+from micromarket.plan.direction import Direction, direction
+from micromarket.report import figures, views
 from micromarket.report.blocks import HALF_MM, Block, Column, Desk, Section, beside, lead, table
+from micromarket.report.sections_cover import map_or_bars
 from micromarket.report.style import label
-
-CALLOUTS = 3
-NEAR_TOP = 15  # only markets among the first so many of their direction are named on a map
-COVER_MM = 128
-
-
-def _callouts(shapes: gpd.GeoSeries, values: pd.Series, diverging: bool) -> list[str]:
-    """Markets to name: the biggest of each direction, none so near another that their labels would fight."""
-    ordered = values.reindex(shapes.index).dropna().sort_index().sort_values(ascending=False, kind="stable")
-    up, down = list(ordered[ordered > 0].index), list(ordered[ordered < 0].index[::-1])
-    left, bottom, right, top = shapes.total_bounds
-    apart = 0.09 * max(right - left, top - bottom)
-    places = shapes.representative_point()
-    chosen: list[str] = []
-    for candidates, most in ((up, CALLOUTS if diverging else 2 * CALLOUTS), (down if diverging else [], CALLOUTS)):
-        taken = 0
-        for market in candidates[:NEAR_TOP]:
-            if taken < most and all(places[market].distance(places[other]) >= apart for other in chosen):
-                chosen.append(market)
-                taken += 1
-    return chosen
-
-
-def map_or_bars(
-    desk: Desk,
-    name: str,
-    values: pd.Series,
-    title: str,
-    unit: str,
-    show,
-    *,
-    diverging: bool = True,
-    height_mm: float = 96,
-    note: str = "",
-    low: pd.Series | None = None,
-    high: pd.Series | None = None,
-) -> Block:
-    """A map of ``values`` where the company has borders, otherwise the ranked markets."""
-    names = desk.frame["name"]
-    ordered = values.dropna().sort_index().sort_values(ascending=False, kind="stable")
-    best = listed([f"{label(names[m], 40)} ({show(values[m])})" for m in ordered.index[:3]])
-    alt = f"{unit} by market. Highest: {best}."
-    if diverging and len(ordered):
-        worst = listed([f"{label(names[m], 40)} ({show(values[m])})" for m in ordered.index[::-1][:3]])
-        alt += f" Lowest: {worst}."
-    if desk.shapes is not None and len(desk.shapes):
-        svg = maps.choropleth(
-            desk.shapes,
-            values,
-            names,
-            unit=unit,
-            money=show,
-            diverging=diverging,
-            callouts=_callouts(desk.shapes, values, diverging),
-            height_mm=height_mm,
-        )
-    else:
-        svg = maps.ranked_bars(
-            values, names, unit=unit, money=show, diverging=diverging, low=low, high=high, height_mm=height_mm
-        )
-    return desk.figure(name, title, alt, svg, note)
-
-
-def cover(desk: Desk) -> list[Block]:
-    """The picture under the headline: money moved, else opportunity, else customers."""
-    frame = desk.frame
-    if "change" in frame and float(frame["change"].abs().sum()) > 0:
-        return [
-            map_or_bars(
-                desk,
-                "cover",
-                frame["change"],
-                "",
-                "Change of money by market over the plan period",
-                desk.signed,
-                height_mm=COVER_MM,
-            )
-        ]
-    if "opportunity" in frame and desk.number("potential", "signal", "verdict") != "none":
-        return [
-            map_or_bars(
-                desk,
-                "cover",
-                frame["opportunity"],
-                "",
-                "Opportunity by market: margin still to be won",
-                desk.money,
-                diverging=False,
-                height_mm=COVER_MM,
-            )
-        ]
-    segments = desk.plan.segments
-    if desk.number("value", "signal", "verdict") == "none" and segments is not None and len(segments) > 1:
-        by = segments.set_index("segment").sort_values("clv", ascending=False)
-        shown = pd.DataFrame({"value": by["clv"], "low": np.nan, "high": np.nan}).head(12)
-        svg = figures.dots_on_bars(shown, "Lifetime value of a customer, by segment", desk.money)
-        alt = (
-            f"Lifetime value by segment: {listed([f'{label(s)} {desk.money(v)}' for s, v in shown['value'].items()])}."
-        )
-        return [desk.figure("cover", "Value differs between segments, not between markets", alt, svg)]
-    if "customers" in frame and frame["customers"].notna().any():
-        return [
-            map_or_bars(
-                desk,
-                "cover",
-                frame["customers"],
-                "",
-                "Active customers by market",
-                count,
-                diverging=False,
-                height_mm=COVER_MM,
-            )
-        ]
-    return []
 
 
 def where_money_is(desk: Desk) -> Section | None:
+    """Spend against opportunity; without spend, where the opportunity is. Nothing where its order isn't supported."""
     frame, blocks = desk.frame, []
+    if not desk.potential_ranked or "opportunity" not in frame or not float(frame["opportunity"].sum()) > 0:
+        return None
     by = views.tenths(desk.plan, frame)
     astray = views.misplaced(frame)
-    title = "Where the money is, and where the opportunity is"
-    if astray is not None and desk.number("potential", "signal", "verdict") != "none":
-        amount, total = float(astray.clip(lower=0).sum()), float(frame["current"].sum())
-        title = f"{percent(amount / total)} of the spend is not where the opportunity is"
     if by is not None:
         step = "tenth" if len(by) == 10 else "fifth"
         low, high = by.iloc[0], by.iloc[-1]
@@ -151,32 +37,58 @@ def where_money_is(desk: Desk) -> Section | None:
                 "Opportunity: customers still to be won times what a new customer is worth.",
             )
         )
-    if astray is not None and desk.number("potential", "signal", "verdict") != "none":
-        finding = f"{desk.money(amount)} would sit elsewhere if spend followed the opportunity"
-        shown = -astray  # as everywhere: teal gets more, orange gets less
+    if astray is not None:
+        amount, total = float(astray.clip(lower=0).sum()), float(frame["current"].sum())
+        title = f"{percent(amount / total)} of the spend is not where the opportunity is"
         blocks.append(
             map_or_bars(
                 desk,
                 "astray",
-                shown,
-                finding,
+                -astray,  # as everywhere: teal gets more, orange gets less
+                f"{desk.money(amount)} would sit elsewhere if spend followed the opportunity",
                 "Money missing (+) or too much (−) against the opportunity",
                 desk.signed,
-                height_mm=116,
+                height_mm=124,
                 note="A yardstick, not the plan: the plan also asks how well spend works and what limits hold.",
             )
         )
-    elif "opportunity" in frame and float(frame["opportunity"].sum()) > 0:
-        share = finite(desk.number("potential", "opportunity_share_top_fifth"))
-        ranked = desk.number("potential", "signal", "verdict") != "none"
-        title = f"{desk.money(frame['opportunity'].sum())} of margin is still to be won"
-        if ranked and share is not None:
-            finding = f"The best fifth of markets holds {percent(share)} of the opportunity"
-            alt = f"Cumulative share of opportunity over markets. {finding}."
-            blocks.append(desk.figure("concentration", finding, alt, figures.share_line(frame["opportunity"], 62)))
-    if not blocks:
-        return None
-    return Section("Money and opportunity", title, tuple(blocks))
+        return Section("Money and opportunity", title, tuple(blocks))
+    return _opportunity(desk, blocks)
+
+
+def _opportunity(desk: Desk, blocks: list[Block]) -> Section:
+    """For a plan without spend: how concentrated the opportunity is, and where most customers can still be won."""
+    frame = desk.frame
+    best = frame.sort_index().sort_values("opportunity", ascending=False, kind="stable").head(12)
+    share = float(best["opportunity"].sum() / frame["opportunity"].clip(lower=0).sum())
+    title = f"{plural(len(best), 'market')} of {len(frame):,} hold {percent(share)} of the opportunity"
+    fifth = finite(desk.number("potential", "opportunity_share_top_fifth"))
+    pictures = []
+    if fifth is not None and len(frame) >= 20:
+        finding = f"The best fifth of markets holds {percent(fifth)} of the opportunity"
+        alt = f"Cumulative share of opportunity over markets. {finding}."
+        svg = figures.share_line(frame["opportunity"], 74, HALF_MM)
+        pictures.append(desk.figure("concentration", finding, alt, svg))
+    # what is held today follows from the published potential and headroom
+    held = best["potential_customers"] - best["headroom"]
+    ranges = pd.DataFrame(
+        {
+            "value": best["headroom"],
+            "low": (best["potential_low"] - held).clip(lower=0),
+            "high": best["potential_high"] - held,
+        }
+    ).set_axis(views.without_shared_word(pd.Index(best["name"])))
+    first = label(best["name"].iloc[0], 40)
+    finding = f"{first} has room for {count(best['headroom'].iloc[0])} more customers"
+    if len(best) > 1 and best["headroom"].idxmax() != best.index[0]:
+        finding = f"Most opportunity: {first}, {desk.money(best['opportunity'].iloc[0])}"
+    unit = "Customers still to be won (dot; bar: 90%)"
+    svg = figures.dots_on_bars(
+        ranges, unit, compact, height_mm=74 if pictures else None, width=18, width_mm=HALF_MM if pictures else None
+    )
+    alt = f"{finding}. " + listed([f"{label(n, 30)} {count(v)}" for n, v in ranges["value"].head(5).items()])
+    pictures.append(desk.figure("room", finding, alt, svg))
+    return Section("Where the opportunity is", title, (*blocks, beside(*pictures)), newpage=False)
 
 
 def moves(desk: Desk) -> Section | None:
@@ -195,14 +107,15 @@ def moves(desk: Desk) -> Section | None:
             ),
         )
     blocks: list[Block] = []
-    n_up, n_down = desk.number("allocation", "markets_up"), desk.number("allocation", "markets_down")
-    title = f"{desk.money(moved)} changes place" if moved is not None else "Where the money moves"
+    way = direction(desk.plan.tables, value_ranked=desk.value_ranked, potential_ranked=desk.potential_ranked)
+    n_up, n_down = way.up, way.down
+    title = f"{plural(n_up, 'market')} get more money, {plural(n_down, 'market')} get less"
     if moved and total:
+        title = (
+            f"{percent(moved / total)} of the money changes place: {count(n_up)} markets get more, {count(n_down)} less"
+        )
         blocks.append(
-            lead(
-                f"That is {percent(moved / total)} of {desk.money(total)}. {plural(n_up, 'market')} get more,"
-                f" {plural(n_down, 'market')} get less."
-            )
+            lead(f"{desk.money(moved)} of {desk.money(total)} moves between markets and channels. {_way(way)}")
         )
     columns = [
         Column("Market", width="1.7fr"),
@@ -232,6 +145,20 @@ def moves(desk: Desk) -> Section | None:
         sum_text = f"{which}: {desk.signed(part['change'].sum())} in {plural(len(part), 'move')}"
         blocks.append(table(sum_text, columns, rows, dense=True))
     return Section("Where the money moves", title, tuple(blocks))
+
+
+def _way(way: Direction) -> str:
+    """What the headline's words mean, in figures."""
+    said = []
+    if way.under_served:
+        said.append(
+            f"{count(way.under_served)} of the {count(way.up)} that get more are under-served: their share of the"
+            f" opportunity is larger than their share of today's money. They take {percent(way.to_under_served)} of"
+            " what is added."
+        )
+    if way.from_worst is not None:
+        said.append(f"The third of markets worth least gives {percent(way.from_worst)} of what is taken.")
+    return " ".join(said)
 
 
 def shifts(desk: Desk) -> Section | None:
@@ -276,7 +203,7 @@ def shifts(desk: Desk) -> Section | None:
 
 
 def _from_to(desk: Desk, by: pd.DataFrame, what: str, rows: int, abreast: int) -> Block:
-    by = by.set_axis(by.index.astype(str))
+    by = by.set_axis(views.without_shared_word(by.index))
     change = by["recommended"] - by["current"]
     most, least = str(change.idxmax()), str(change.idxmin())
     finding = f"By {what}: "
@@ -319,7 +246,8 @@ def _frontier(desk: Desk) -> list[Block]:
     price = finite(desk.number("allocation", "price"))
     finding = "What another total budget would bring"
     if price is not None:
-        finding = f"At this total, one more unit of money brings {compact(price, 2)} of margin"
+        one = money(1, desk.plan.currency)
+        finding = f"The next {one} of budget would bring {money(price, desk.plan.currency, 2)} of margin"
     alt = f"Margin gained against the total budget. {finding}."
     return [desk.figure("frontier", finding, alt, figures.frontier(frame, total, desk.money, 56, HALF_MM))]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from micromarket.formats import count, finite, listed, percent, plural
+from micromarket.formats import chance, count, finite, listed, plural
 from micromarket.plan.assembly import NEEDS
-from micromarket.report.blocks import Block, Column, Desk, Section, cards, lead, points, table
+from micromarket.report import cautions
+from micromarket.report.blocks import Block, Column, Desk, Section, lead, points, table
 from micromarket.report.style import label
 
-MOST_ROWS = 200
+ALL_ROWS, MOST_ROWS = 250, 150  # every market up to so many, else the first so many
 STAGE_WORDS = {
     "data": "data",
     "value": "customer value",
@@ -22,19 +23,37 @@ STAGE_WORDS = {
 _VERDICTS = {"clear": "clear", "weak": "weak", "none": "none"}
 
 
+def _how_sure(desk: Desk) -> str:
+    """The weakest part of the plan's ground, in a title."""
+    verdicts = {s: desk.number(s, "signal", "verdict") for s in ("value", "potential")}
+    known = {s: v for s, v in verdicts.items() if v}
+    names = {"value": "customer value", "potential": "potential"}
+    weak = [names[s] for s, v in known.items() if v != "clear"]
+    solid = [names[s] for s, v in known.items() if v == "clear"]
+    level = ", its level is not" if desk.number("potential", "level_known") is False else ""
+    if not known:
+        return "How sure we are"
+    if not weak:
+        return f"The order of markets by {listed(solid)} is solid{level if 'potential' in solid else ''}"
+    if not solid:
+        return f"The order of markets by {listed(weak)} is not well supported"
+    verb = "it is not" if "none" in known.values() else "it is weak"
+    return f"The order of markets by {listed(solid)} is solid, by {listed(weak)} {verb}"
+
+
 def assumptions(desk: Desk) -> Section:
     plan = desk.plan
     blocks: list[Block] = []
     gain = desk.number("allocation", "gain") or {}
     expected, low, high = (finite(gain.get(k)) for k in ("expected", "low", "high"))
-    title = "What we assumed, and how sure we are"
+    title = _how_sure(desk)
     if expected and low is not None and high is not None:
         p = finite(gain.get("p_positive"))
-        chance = f" The odds that it beats today's allocation are {percent(p)}." if p is not None else ""
+        beats = f" The odds that it beats today's allocation are {chance(p)}." if p is not None else ""
         blocks.append(
             lead(
                 f"The gain of {desk.money(expected)} is the middle of a range: in nine cases of ten it lies"
-                f" between {desk.money(low)} and {desk.money(high)}.{chance}"
+                f" between {desk.money(low)} and {desk.money(high)}.{beats}"
             )
         )
     signals = []
@@ -45,7 +64,7 @@ def assumptions(desk: Desk) -> Section:
                 (
                     name,
                     f"{_VERDICTS.get(signal['verdict'], signal['verdict'])}".capitalize(),
-                    label(signal.get("text") or ""),
+                    desk.prose(signal.get("text")),
                 )
             )
     skill = finite(desk.number("potential", "rank_skill"))
@@ -65,26 +84,45 @@ def assumptions(desk: Desk) -> Section:
             Column("What the data say", width="6fr"),
         ]
         blocks.append(table("Do markets really differ?", columns, rows))
-    said = (desk.number("targets", "gap") or {}).get("text")  # stands with the targets already
-    warnings = [(w, STAGE_WORDS[s]) for s, w in plan.warnings if w != said]
-    if warnings:
-        blocks.append(points(warnings, "What could be wrong"))
-    if plan.assumptions:
-        rows = [[label(a.text), label(a.source), STAGE_WORDS[s]] for s, a in plan.assumptions]
-        columns = [Column("Assumption", width="6fr"), Column("Who says so", width="3fr"), Column("For", width="1.6fr")]
-        blocks.append(table("Taken as given", columns, rows))
-    passed = [c for _, c in plan.checks if c.passed]
-    failed = [(s, c) for s, c in plan.checks if not c.passed]
+    main, rest = cautions.cautions(plan)
+    if main:
+        note = f"{plural(len(rest), 'smaller caution')} in the appendix." if rest else ""
+        blocks.append(_caution_table(desk, "What could be wrong, most important first", main, note))
     if plan.checks:
-        words = f"{plural(len(passed), 'check')} of {len(plan.checks)} passed"
-        blocks.append(
-            points(
-                [f"{c.name}: {c.detail} ({STAGE_WORDS[s]})" for s, c in failed]
-                or ["Rows add up to every total, and every stage passed its own tests; the list is in plan.json."],
-                words,
-            )
-        )
+        failed = [(s, c) for s, c in plan.checks if not c.passed]
+        told = [desk.prose(f"{c.name}: {c.detail} ({STAGE_WORDS[s]})") for s, c in failed]
+        sound = "Rows add up to every total, and every stage passed its own tests; the list is in plan.json."
+        words = f"{plural(len(plan.checks) - len(failed), 'check')} of {len(plan.checks)} passed"
+        blocks.append(points(told or [sound], words))
     return Section("How sure we are", title, tuple(blocks))
+
+
+def _caution_table(desk: Desk, title: str, items: list[cautions.Caution], note: str = "") -> Block:
+    rows, last = [], ""
+    for touches, words in items:
+        rows.append([touches if touches != last else "", desk.prose(words)])
+        last = touches
+    columns = [Column("What it touches", width="1.5fr"), Column("What could be wrong", width="6fr")]
+    return table(title, columns, rows, note=note, dense=True)
+
+
+def given(desk: Desk) -> Section | None:
+    """The fine print: everything taken as given, what the field said, and smaller cautions."""
+    blocks: list[Block] = []
+    general, field = cautions.assumptions(desk.plan)
+    columns = [Column("Assumption", width="6fr"), Column("Who says so", width="3fr"), Column("For", width="1.6fr")]
+    for items, title in ((general, "Assumptions"), (field, "What the people of the field told us")):
+        if items:
+            rows = [[desk.prose(a.text), label(a.source), STAGE_WORDS[s]] for s, a in items]
+            blocks.append(table(title, columns, rows, dense=True))
+    _, rest = cautions.cautions(desk.plan)
+    if rest:
+        blocks.append(_caution_table(desk, "Smaller cautions", rest))
+    if not blocks:
+        return None
+    n = len(general) + len(field)
+    title = f"The plan rests on {plural(n, 'assumption')}" if n else "Smaller cautions"
+    return Section("Appendix", title, tuple(blocks), newpage=False)
 
 
 def missing(desk: Desk) -> Section | None:
@@ -96,66 +134,19 @@ def missing(desk: Desk) -> Section | None:
         Column("Data that would allow it", width="4fr"),
     ]
     rows = [
-        [NEEDS[s][0].capitalize(), label(reason), NEEDS[s][1].capitalize()] for s, reason in desk.plan.missing.items()
+        [NEEDS[s][0].capitalize(), desk.prose(reason), NEEDS[s][1].capitalize()]
+        for s, reason in desk.plan.missing.items()
     ]
     return Section(
         "Not yet", "What this plan can't say yet, and what data would allow it", (table("", columns, rows),), False
     )
 
 
-def today(desk: Desk) -> Section | None:
-    """The state of things, for a plan that has little else: data and value."""
-    n = desk.number
-    items = []
-    for name, value, note in (
-        ("Active customers", n("data", "active_customers"), "count"),
-        ("Revenue, last year", n("data", "revenue_last_year"), "money"),
-        ("Spend, last year", n("data", "spend_last_year"), "money"),
-        ("Worth of today's customers", n("value", "customer_equity"), "money"),
-    ):
-        if finite(value) is not None:
-            items.append((name, desk.money(value) if note == "money" else count(value), ""))
-    blocks: list[Block] = [cards(items)] if items else []
-    segments = desk.plan.segments
-    if segments is not None and len(segments) > 1:
-        by = segments.sort_values(["clv", "segment"], ascending=[False, True]).head(15)
-        columns = [
-            Column("Segment", width="3fr"),
-            Column("Customers", True),
-            Column("Value of a customer", True),
-            Column("Value of a new one", True),
-        ]
-        rows = [
-            [label(r.segment, 60), count(r.customers), desk.money(r.clv), desk.money(r.new_customer_clv)]
-            for r in by.itertuples()
-        ]
-        finding = "What a customer is worth, by segment"
-        note = "Discounted margin over the horizon."
-        if desk.number("value", "observed"):
-            note = "Value as observed so far, not modelled: the purchases carry no dates."
-        blocks.append(table(finding, columns, rows, note=note))
-    models = n("value", "models") or []
-    errors = [(m.get("segment"), m.get("model"), finite(m.get("holdout_error"))) for m in models]
-    told = [f"{label(s or 'all')}: {percent(e)} ({label(m)})" for s, m, e in errors if e is not None][:6]
-    if told:
-        blocks.append(
-            points(
-                [f"Error on a later period that the model had not seen: {listed(told)}."],
-                "How good the forecast of value is",
-            )
-        )
-    if not blocks:
-        return None
-    worth = finite(n("value", "customer_equity"))
-    title = f"Today's customers are worth {desk.money(worth)}" if worth is not None else "Where the company stands"
-    return Section("Today", title, tuple(blocks))
-
-
 def appendix(desk: Desk) -> Section | None:
     frame = desk.frame
+    if not desk.potential_ranked:
+        frame = frame.drop(columns=["opportunity", "headroom", "quadrant"], errors="ignore")
     order = next((c for c in ("opportunity", "customers", "current") if c in frame and frame[c].notna().any()), None)
-    if desk.number("potential", "signal", "verdict") == "none" and "customers" in frame:
-        order = "customers"
     frame = frame.sort_index()
     if order:
         frame = frame.sort_values(order, ascending=False, kind="stable", na_position="last")
@@ -164,7 +155,7 @@ def appendix(desk: Desk) -> Section | None:
     if region is not None:
         columns.append(Column("Region", width="2fr"))
         cells.append(region.map(lambda v: label(v, 40) if v is not None else ""))
-    ranked = desk.number("value", "signal", "verdict") != "none"
+    ranked = desk.value_ranked
     for column, name, show, signed in (
         ("customers", "Customers", count, False),
         ("clv", "Value each", desk.money, False),
@@ -185,12 +176,11 @@ def appendix(desk: Desk) -> Section | None:
     if "quadrant" in frame and frame["quadrant"].notna().any():
         columns.append(Column("Quadrant"))
         cells.append(frame["quadrant"].map(lambda v: label(v.split(":")[0], 14) if isinstance(v, str) else ""))
-    rows = list(zip(*(c.head(MOST_ROWS) for c in cells), strict=True))
+    most = len(frame) if len(frame) <= ALL_ROWS else MOST_ROWS
+    rows = list(zip(*(c.head(most) for c in cells), strict=True))
     by = {"opportunity": "opportunity", "customers": "customers", "current": "spend", None: "id"}[order]
-    shown = (
-        plural(len(frame), "market") if len(frame) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(frame):,} markets"
-    )
-    note = "All figures of all markets: plan.xlsx and tables/scores.parquet." if len(frame) > MOST_ROWS else ""
+    shown = f"All {len(frame):,} markets" if most == len(frame) else f"The first {most} of {len(frame):,} markets"
+    note = "All figures of all markets: plan.xlsx and tables/scores.parquet." if most < len(frame) else ""
     if desk.plan.suppressed:
         note += f" A dash under customers: fewer than {desk.plan.min_cell}."
-    return Section("Appendix", f"{shown}, by {by}", (table("", columns, rows, note=note.strip(), dense=True),))
+    return Section("Appendix", f"{shown}, by {by}", (table("", columns, rows, note=note.strip(), dense=True),), False)

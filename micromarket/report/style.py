@@ -142,6 +142,24 @@ def fit(text: str, points: float, size: float) -> str:
     return text if total <= limit else text[:cut].rstrip() + "…"
 
 
+def lines(text: str, points: float, size: float) -> int:
+    """Lines that ``text`` (semibold) takes in a column ``points`` wide at ``size``.
+
+    >>> lines("one two", 1000, 10), lines("one two", 30, 10)
+    (1, 2)
+    """
+    widths, em = _advances()
+    count, used = 1, 0.0
+    space = widths.get(32, em / 4) * size / em
+    for word in text.split(" "):
+        long = sum(widths.get(ord(c), em) for c in word) * size / em
+        if used and used + space + long > points:
+            count, used = count + 1, long
+        else:
+            used += (space if used else 0.0) + long
+    return count
+
+
 def label(text: object, width: int | None = None) -> str:
     """A text from data as one printable line, at most ``width`` characters.
 

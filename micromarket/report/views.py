@@ -45,6 +45,19 @@ def group_column(plan: Plan) -> str | None:
     return None
 
 
+def without_shared_word(names: pd.Index) -> pd.Index:
+    """Names without a last word that all of them share, as space is short in charts.
+
+    >>> list(without_shared_word(pd.Index(["Kern County", "San Diego County"])))
+    ['Kern', 'San Diego']
+    """
+    texts = [str(n) for n in names]
+    last = {t.rsplit(" ", 1)[-1] for t in texts}
+    if len(texts) > 1 and len(last) == 1 and all(" " in t for t in texts):
+        texts = [t.rsplit(" ", 1)[0] for t in texts]
+    return pd.Index(texts, name=names.name)
+
+
 def grouped(frame: pd.DataFrame, column: str, sums: list[str], most: int = 12) -> pd.DataFrame:
     """Sums of ``sums`` by ``column``, largest first; what is beyond ``most`` groups adds up in a last row "Other"."""
     keys = frame[column].where(frame[column].notna(), "No " + column)
