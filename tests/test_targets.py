@@ -178,7 +178,10 @@ def test_gap_is_published_when_the_goal_is_out_of_reach():
     numbers = impossible.notes.numbers
     assert numbers["published_revenue"] < numbers["goal_revenue"]
     assert cents(impossible.targets["revenue"]) == round(numbers["published_revenue"] * 100)
-    assert not impossible.notes.checks[0].passed
+    # a gap that is published by name is no failed sum
+    assert all(c.passed for c in impossible.notes.checks)
+    assert "short of the goal" in numbers["gap"]["text"]
+    assert " USD" not in numbers["gap"]["text"]
     easy = set_targets(data, values, None, None, make_settings(growth=-0.3))
     assert easy.notes.numbers["gap"] is None
 
@@ -203,6 +206,9 @@ def test_short_histories_degrade_and_say_so(months, warns, relationship):
     numeric = result.targets[["new_customers", "revenue", "margin", "p_attain"]].to_numpy(float)
     assert np.isfinite(numeric).all()
     assert any("months of history" in w for w in result.notes.warnings) == warns
+    run_rate = "run rate of the last 5 months" if months < 12 else "same months of last year"
+    assert result.notes.numbers["base_source"] == run_rate
+    assert any(run_rate in w for w in result.notes.warnings) == (months < 12)
     assert cents(result.targets["revenue"]) == round(result.notes.numbers["published_revenue"] * 100)
 
 

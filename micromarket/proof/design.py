@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from micromarket.config import Settings
+from micromarket.formats import day, money
 from micromarket.market_data import MarketData
 from micromarket.notes import Assumption, Check, Notes
 from micromarket.proof.pairing import MATERIAL, MIN_PAIRS, Candidates, Option, best_option, find_candidates
@@ -112,7 +113,7 @@ def _too_weak(option: Option) -> str:
 def _larger(option: Option, settings: Settings, budget: pd.DataFrame) -> str:
     total = max(float(budget["recommended"].sum()), 1e-9)
     share = np.ceil(option.money / total * 1000) / 1000
-    return (f"With a test_reserve of {share:.1%} ({option.money:,.0f} {settings.company.currency} waiting in at most"
+    return (f"With a test_reserve of {share:.1%} ({money(option.money, settings.company.currency)} waiting in at most"
             f" {len(option.chosen):,} markets) the test would see the expected lift in {option.power:.0%} of"
             " cases.")  # fmt: skip
 
@@ -160,11 +161,12 @@ def _drawn(
     currency, lift = settings.company.currency, figures["minimum_detectable_lift"]
     hoped = f"{figures['expected_lift']:.1%}"
     text = (
-        f"By lot, {len(treated):,} markets get their new money on {start} and {len(control):,} like them keep today's"
-        f" until {end}. The plan expects {hoped} more new customers in the first group; the test sees that in"
-        f" {option.power:.0%} of cases, and any lift from {lift:.1%} in 80%. A lift whose 90% range lies above zero"
+        f"By lot, {len(treated):,} markets get their new money on {day(start)} and {len(control):,} like them keep"
+        f" today's until {day(end)}. The plan expects {hoped} more new customers in the first group; the test sees"
+        f" that in {option.power:.0%} of cases, and any lift from {lift:.1%} in 80%. A lift whose 90% range lies above zero"
         f" convinces us; a range whose top lies below {hoped} says that the plan promises too much. We will know after"
-        f" {end}. Waiting holds back {waiting:,.0f} {currency} of spend and delays {cost:,.0f} {currency} of value."
+        f" {day(end)}. Waiting holds back {money(waiting, currency)} of spend and delays {money(cost, currency)} of"
+        " value."
     )
     warnings: tuple[str, ...] = () if enough else (
         f"The test is weak: it would see the expected lift in {option.power:.0%} of cases only."
@@ -183,7 +185,7 @@ def _drawn(
         Check("both markets of every pair are peers", bool((peers[pairs[:, 0]] == peers[pairs[:, 1]]).all())),
         Check("the money that waits is within the test reserve",
               waiting <= settings.budget.test_reserve * float(budget["recommended"].sum()) * (1 + 1e-9),
-              f"{waiting:,.0f} {currency}"),
+              money(waiting, currency)),
     )  # fmt: skip
     assumptions = (
         Assumption("The effect of new money is there from its first week; where it builds up slowly the test sees less",

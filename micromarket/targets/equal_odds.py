@@ -12,12 +12,13 @@ from scipy.special import ndtr, ndtri
 from micromarket.config import Settings
 from micromarket.errors import shown
 from micromarket.market_data import MarketData
-from micromarket.notes import Assumption, Check, Notes
+from micromarket.notes import Notes
 from micromarket.periods import Calendar
 from micromarket.rounding import largest_remainder, spread_whole
 from micromarket.targets.attainment import equal_probability, field_round, odds
 from micromarket.targets.cells import HIGHEST, LOWEST, CellForecast, forecast_cells
 from micromarket.targets.forecast import CellHistory
+from micromarket.targets.words import base_source, gap_of, notes_of
 from micromarket.workspace import Workspace
 
 FIELD_CAP = 0.05  # largest change that the field round may make to a target
@@ -86,6 +87,9 @@ def set_targets(
     cells = forecast_cells(data, past, value_cells, scores, budget, calendar, settings.plan.years, billed, region)
 
     base = float(cells.base.sum())
+    if not (base > 0 and np.isfinite(cells.mu).all()):
+        nothing = "No targets: the year before the plan brought no revenue, so there is nothing to grow from."
+        return TargetsResult(None, Notes(warnings=(nothing,)))
     goal = round((1 + settings.targets.growth) * base, 2)
     sigma = cells.spread.sigma(cells.mu)
     low, high = limits(cells, billed)
@@ -110,10 +114,11 @@ def set_targets(
     reach = float(cells.mu.sum() - ndtri(settings.targets.attainment) * company_sigma)
     gap = None
     if p_company < settings.targets.attainment or published < goal:
-        gap = _gap(goal, min(reach, published), published, cells, settings, data)
+        gap = gap_of(goal, min(reach, published), published, cells, settings, data)
     numbers = {
         "goal_revenue": goal,
         "base_revenue": round(base, 2),
+        "base_source": base_source(past),
         "growth": settings.targets.growth,
         "published_revenue": published,
         "forecast_revenue": round(float(cells.mu.sum()), 2),
@@ -133,7 +138,7 @@ def set_targets(
         "field_notes": said,
     }
     return TargetsResult(
-        table, _notes(numbers, table, cells, low, high, past, settings, margin_rate, value_cells, budget)
+        table, notes_of(numbers, table, cells, low, high, past, settings, margin_rate, value_cells, budget)
     )
 
 
@@ -239,92 +244,3 @@ def _table(
     share = revenue_share / revenue_share.sum(axis=1, keepdims=True)
     table["last_target"] = (per_cell[:, None] * share).ravel()
     return table, rate
-
-
-def _gap(
-    goal: float, reach: float, published: float, cells: CellForecast, settings: Settings, data: MarketData
-) -> dict[str, Any]:
-    money = max(goal - reach, 0.0)
-    currency = settings.company.currency
-    wanted = f"{settings.targets.attainment:.0%}"
-    weight = cells.new + 1e-9
-    each = float((cells.each * weight).sum() / weight.sum())
-    words = [
-        f"At {wanted} odds the company can count on {reach:,.0f} {currency}; {money:,.0f} of the goal is not covered."
-    ]
-    if each > 0:
-        more = int(np.ceil(money / each))
-        words.append(
-            f"About {more:,} more new customers over the plan, beyond the {cells.new.sum():,.0f} forecast, close it."
-        )
-        spend = None if data.current is None else float(data.current["current"].sum())
-        if spend and cells.new.sum() > 0:
-            words.append(
-                f"At today's average spend per new customer that takes {more * spend / cells.new.sum():,.0f} {currency}"
-                " or more, as each further customer costs more than the average."
-            )
-    if cells.capped_by_reps.any():
-        words.append(
-            f"{int(cells.capped_by_reps.sum()):,} market segments are held back by the capacity of their reps."
-        )
-    if published < goal:
-        words.append(f"The limits of the markets hold only {published:,.0f}: that is what the targets add up to.")
-    return {"revenue": round(money, 2), "text": " ".join(words)}
-
-
-def _notes(
-    numbers: dict[str, Any], table: pd.DataFrame, cells: CellForecast, low: np.ndarray, high: np.ndarray,
-    past: CellHistory, settings: Settings, margin_rate: float | None, value_cells: pd.DataFrame | None,
-    budget: pd.DataFrame | None,
-) -> Notes:  # fmt: skip
-    warnings, assumptions = [], []
-    months = len(past.months)
-    if months < 24:
-        how = "and no year could be held back to test it" if not cells.backtest_months else "so its test was short"
-        warnings.append(f"Only {months} months of history: the forecast behind the targets knows little of season and"
-                        f" growth, {how}. Treat the odds as rough.")  # fmt: skip
-    below = int((LOWEST * cells.base > cells.mu * (1 + 1e-9)).sum())
-    above = int((HIGHEST * cells.base < cells.mu * (1 - 1e-9)).sum())
-    if below:
-        warnings.append(f"{below:,} of {len(low):,} market segments are forecast below {LOWEST:.0%} of last year; their"
-                        " target may fall that far, as a target out of reach moves nobody.")  # fmt: skip
-    if above:
-        warnings.append(f"{above:,} of {len(low):,} market segments are forecast above {HIGHEST:.0%} of last year;"
-                        " their target may rise that far.")  # fmt: skip
-    if cells.capped_by_reps.any():
-        warnings.append(f"In {int(cells.capped_by_reps.sum()):,} market segments the reps can't win all the customers"
-                        " of forecast and budget; their target stops at the reps' capacity.")  # fmt: skip
-    if cells.capped_by_potential.any():
-        warnings.append(f"In {int(cells.capped_by_potential.sum()):,} market segments the forecast would exceed the"
-                        " market's potential; their target stops there.")  # fmt: skip
-    if numbers["gap"]:
-        warnings.append(numbers["gap"]["text"])
-    if value_cells is None:
-        warnings.append("No customer values: a new customer is taken to bring the revenue of today's average customer.")
-    if budget is None:
-        warnings.append("The targets count on today's spend, as there is no recommended budget.")
-    if margin_rate is None:
-        warnings.append("No margin: neither plan.yml nor the purchases say what share of revenue is margin.")
-    if cells.spread.source == "assumed":
-        assumptions.append(Assumption("A typical market segment ends within about 10% of its forecast, the company"
-                                      " within 6% (standard deviations)", "default of ours"))  # fmt: skip
-    assumptions.append(Assumption(f"A target lies between {LOWEST:.0%} and {HIGHEST:.0%} of last year unless the"
-                                  " forecast itself lies outside", "default of ours"))  # fmt: skip
-    assumptions.append(Assumption("Three quarters of last year's growth carry on into the next year",
-                                  "Gardner and McKenzie (1985), damped trends"))  # fmt: skip
-    rows = int(np.round(table["revenue"].to_numpy() * 100).astype(np.int64).sum())
-    checks = (
-        Check("targets add up to the goal to the cent", rows == round(numbers["goal_revenue"] * 100),
-              f"rows {rows / 100:,.2f}, goal {numbers['goal_revenue']:,.2f}"),
-        Check("every market segment has the same odds inside its limits", True if numbers["field_notes"] else
-              bool(np.ptp(_free_odds(cells, table, low, high)) < 0.02), f"{numbers['p_cell']:.0%}"),
-    )  # fmt: skip
-    return Notes(numbers, tuple(assumptions), tuple(warnings), checks)
-
-
-def _free_odds(cells: CellForecast, table: pd.DataFrame, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Odds of the cells whose target stands at no limit (big enough that a cent doesn't matter)."""
-    periods = len(table) // len(low)
-    money = table["revenue"].to_numpy().reshape(-1, periods).sum(axis=1)
-    free = (money > low + 0.02) & (money < high - 0.02) & (cells.mu > 100)
-    return table["p_attain"].to_numpy()[::periods][free] if free.any() else np.zeros(1)

@@ -1,0 +1,122 @@
+"""What the targets' stage says: the gap to the goal, warnings, assumptions and checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from micromarket.config import Settings
+from micromarket.formats import money
+from micromarket.market_data import MarketData
+from micromarket.notes import Assumption, Check, Notes
+from micromarket.targets.cells import HIGHEST, LOWEST, CellForecast
+from micromarket.targets.forecast import CellHistory
+
+LAST_YEAR = "same months of last year"
+
+
+def base_source(past: CellHistory) -> str:
+    """What the goal's growth is measured against; a run rate where the history holds no whole year."""
+    months = len(past.months)
+    return LAST_YEAR if months >= 12 else f"run rate of the last {months} months"
+
+
+def gap_of(
+    goal: float, reach: float, published: float, cells: CellForecast, settings: Settings, data: MarketData
+) -> dict[str, Any]:
+    missing = max(goal - reach, 0.0)
+    currency = settings.company.currency
+    wanted = f"{settings.targets.attainment:.0%}"
+    weight = cells.new + 1e-9
+    each = float((cells.each * weight).sum() / weight.sum())
+    words = [
+        f"At {wanted} odds the company can count on {money(reach, currency)};"
+        f" {money(missing, currency)} of the goal of {money(goal, currency)} is not covered."
+    ]
+    if each > 0:
+        more = int(np.ceil(missing / each))
+        words.append(
+            f"About {more:,} more new customers over the plan, beyond the {cells.new.sum():,.0f} forecast, close it."
+        )
+        spend = None if data.current is None else float(data.current["current"].sum())
+        if spend and cells.new.sum() > 0:
+            takes = money(more * spend / cells.new.sum(), currency)
+            words.append(
+                f"At today's average spend per new customer that takes {takes}"
+                " or more, as each further customer costs more than the average."
+            )
+    if cells.capped_by_reps.any():
+        words.append(
+            f"{int(cells.capped_by_reps.sum()):,} market segments are held back by the capacity of their reps."
+        )
+    if published < goal:
+        words.append(
+            f"The limits of the markets hold only {money(published, currency)}: that is what the targets add up to,"
+            f" {money(goal - published, currency)} short of the goal."
+        )
+    return {"revenue": round(missing, 2), "text": " ".join(words)}
+
+
+def notes_of(
+    numbers: dict[str, Any], table: pd.DataFrame, cells: CellForecast, low: np.ndarray, high: np.ndarray,
+    past: CellHistory, settings: Settings, margin_rate: float | None, value_cells: pd.DataFrame | None,
+    budget: pd.DataFrame | None,
+) -> Notes:  # fmt: skip
+    warnings, assumptions = [], []
+    months = len(past.months)
+    base = "last year" if numbers["base_source"] == LAST_YEAR else "that run rate"
+    if months < 24:
+        how = "and no year could be held back to test it" if not cells.backtest_months else "so its test was short"
+        warnings.append(f"Only {months} months of history: the forecast behind the targets knows little of season and"
+                        f" growth, {how}. Treat the odds as rough.")  # fmt: skip
+    if numbers["base_source"] != LAST_YEAR:
+        warnings.append(f"There is no whole last year to grow from: the goal's {settings.targets.growth:+.0%} and the"
+                        f" limits of the targets are against the {numbers['base_source']}.")  # fmt: skip
+    below = int((LOWEST * cells.base > cells.mu * (1 + 1e-9)).sum())
+    above = int((HIGHEST * cells.base < cells.mu * (1 - 1e-9)).sum())
+    if below:
+        warnings.append(f"{below:,} of {len(low):,} market segments are forecast below {LOWEST:.0%} of {base}; their"
+                        " target may fall that far, as a target out of reach moves nobody.")  # fmt: skip
+    if above:
+        warnings.append(f"{above:,} of {len(low):,} market segments are forecast above {HIGHEST:.0%} of {base};"
+                        " their target may rise that far.")  # fmt: skip
+    if cells.capped_by_reps.any():
+        warnings.append(f"In {int(cells.capped_by_reps.sum()):,} market segments the reps can't win all the customers"
+                        " of forecast and budget; their target stops at the reps' capacity.")  # fmt: skip
+    if cells.capped_by_potential.any():
+        warnings.append(f"In {int(cells.capped_by_potential.sum()):,} market segments the forecast would exceed the"
+                        " market's potential; their target stops there.")  # fmt: skip
+    if numbers["gap"]:
+        warnings.append(numbers["gap"]["text"])
+    if value_cells is None:
+        warnings.append("No customer values: a new customer is taken to bring the revenue of today's average customer.")
+    if budget is None:
+        warnings.append("The targets count on today's spend, as there is no recommended budget.")
+    if margin_rate is None:
+        warnings.append("No margin: neither plan.yml nor the purchases say what share of revenue is margin.")
+    if cells.spread.source == "assumed":
+        assumptions.append(Assumption("A typical market segment ends within about 10% of its forecast, the company"
+                                      " within 6% (standard deviations)", "default of ours"))  # fmt: skip
+    assumptions.append(Assumption(f"A target lies between {LOWEST:.0%} and {HIGHEST:.0%} of {base} unless the"
+                                  " forecast itself lies outside", "default of ours"))  # fmt: skip
+    if numbers["base_source"] == LAST_YEAR:
+        assumptions.append(Assumption("Three quarters of last year's growth carry on into the next year",
+                                      "Gardner and McKenzie (1985), damped trends"))  # fmt: skip
+    rows = int(np.round(table["revenue"].to_numpy() * 100).astype(np.int64).sum())
+    checks = (
+        Check("targets add up to the published total to the cent", rows == round(numbers["published_revenue"] * 100),
+              f"rows {rows / 100:,.2f}, published {numbers['published_revenue']:,.2f}"),
+        Check("every market segment has the same odds inside its limits", True if numbers["field_notes"] else
+              bool(np.ptp(_free_odds(cells, table, low, high)) < 0.02), f"{numbers['p_cell']:.0%}"),
+    )  # fmt: skip
+    return Notes(numbers, tuple(assumptions), tuple(warnings), checks)
+
+
+def _free_odds(cells: CellForecast, table: pd.DataFrame, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Odds of the cells whose target stands at no limit (big enough that a cent doesn't matter)."""
+    periods = len(table) // len(low)
+    money = table["revenue"].to_numpy().reshape(-1, periods).sum(axis=1)
+    free = (money > low + 0.02) & (money < high - 0.02) & (cells.mu > 100)
+    return table["p_attain"].to_numpy()[::periods][free] if free.any() else np.zeros(1)
