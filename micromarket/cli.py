@@ -24,12 +24,10 @@ def _init(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     from micromarket.config import read_settings
-    from micromarket.load import check
+    from micromarket.runner.preview import check
 
-    rows = check(read_settings(args.plan))
-    for table, count in sorted(rows.items()):
-        print(f"{table:<18}{count:>14,} rows")
-    print("no problem found")
+    print(check(read_settings(args.plan)).to_text())
+    print("\nno problem found")
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from micromarket.config import Settings, read_settings
-from micromarket.errors import MicromarketError, StageError, did_you_mean
+from micromarket.errors import EXIT_INPUT, MicromarketError, StageError, did_you_mean
 from micromarket.runner.findings import finding
 from micromarket.runner.inputs import Input, fingerprints, refuse_changed
-from micromarket.runner.kernel import Kernels
+from micromarket.runner.kernel import Kernels, fork_server
 from micromarket.runner.manifest import build_manifest, now
 from micromarket.runner.notebook import execute_notebook
 from micromarket.runner.pipeline import PIPELINE, Stage, notebooks_folder, run_key, stage_key
@@ -27,10 +28,10 @@ def to_terminal(line: str) -> None:
 
 
 def check_input(settings: Settings) -> Mapping[str, int]:
-    """Reads and validates every table, returns their rows; see :func:`micromarket.load.check`."""
-    from micromarket.load import check  # heavy; a mistyped option should be answered without it
+    """Reads and validates every input, returns the tables' rows; see :func:`micromarket.runner.preview.check`."""
+    from micromarket.runner.preview import check  # heavy; a mistyped option should be answered without it
 
-    return check(settings)
+    return check(settings).rows
 
 
 def run(
@@ -77,47 +78,58 @@ def run(
     InputError
         Listing every problem of the input; nothing has been written.
     NotebookFailed
-        A stage stopped; its notebook is kept with the error, nothing is published.
+        A stage stopped; its notebook is kept with the error, nothing is published. Where it stopped for the input
+        (``exit_status`` 2, such as limits that contradict each other), nothing is kept either.
     StageError
         Any other reason, such as a folder that can't be written or data that changed during the run.
     """
     names = [stage.name for stage in pipeline]
     if until is not None and until not in names:
         raise StageError(f"no stage {until!r}: expected {did_you_mean(until, names)}")
+    wanted = pipeline[: names.index(until) + 1] if until else pipeline
     settings = read_settings(plan)
-    began, started = time.monotonic(), now()
-    rows = check(settings) or {}
-    inputs = fingerprints(settings)
-    progress(f"input is sound: {', '.join(inputs)} ({time.monotonic() - began:.1f} s)")
-    key = run_key(settings, {table: item.name_key for table, item in inputs.items()})
-    name = f"{settings.as_of.isoformat()}-{slug(settings.company.name)}-{key[:8]}"
     folder = Path(notebooks) if notebooks is not None else notebooks_folder()
-    work = WorkingDirectory(Path(out).absolute(), name)
-    kernels = Kernels(work.path)
-    records: list[Record] = []
+    began, started = time.monotonic(), now()
+    with contextlib.ExitStack() as ending:
+        server = fork_server([folder / stage.notebook for stage in wanted])
+        if server is not None:
+            ending.callback(server.close)
+            if not resume:  # at once, so that it imports while the input is read; a resumed run may not need it
+                with contextlib.suppress(OSError):
+                    server.start()
+        rows = check(settings) or {}
+        inputs = fingerprints(settings)
+        progress(f"input is sound: {', '.join(inputs)} ({time.monotonic() - began:.1f} s)")
+        key = run_key(settings, {table: item.name_key for table, item in inputs.items()})
+        name = f"{settings.as_of.isoformat()}-{slug(settings.company.name)}-{key[:8]}"
+        work = WorkingDirectory(Path(out).absolute(), name)
+        kernels = Kernels(work.path, server)
+        records: list[Record] = []
+        useless = False
 
-    def manifest(failed: tuple[str, str] | None = None) -> dict[str, Any]:
-        return build_manifest(
-            settings, inputs, rows, pipeline, records,
-            key=key, started=started, until=until, command=command, failed=failed,
-        )  # fmt: skip
+        def manifest(failed: tuple[str, str] | None = None) -> dict[str, Any]:
+            return build_manifest(
+                settings, inputs, rows, pipeline, records,
+                key=key, started=started, until=until, command=command, failed=failed,
+            )  # fmt: skip
 
-    try:
-        wanted = pipeline[: names.index(until) + 1] if until else pipeline
-        for number, stage in enumerate(wanted, start=1):
-            try:
+        try:
+            for number, stage in enumerate(wanted, start=1):
                 following = wanted[number] if number < len(wanted) else None
-                records.append(_run_stage(stage, following, work, kernels, folder, settings, inputs, records, resume))
-            except MicromarketError as error:
-                write_json(work.path / "manifest.json", manifest((stage.name, str(error))))
-                raise
-            progress(_line(number, len(wanted), records[-1]))
-        refuse_changed(settings, inputs)
-        published = _publish(work, name, settings, records, manifest())
-    finally:
-        kernels.close()
-        work.close()
-        prune(work.out)
+                try:
+                    done = _run_stage(stage, following, work, kernels, folder, settings, inputs, records, resume)
+                except MicromarketError as error:
+                    useless = error.exit_status == EXIT_INPUT
+                    write_json(work.path / "manifest.json", manifest((stage.name, str(error))))
+                    raise
+                records.append(done)
+                progress(_line(number, len(wanted), done))
+            refuse_changed(settings, inputs)
+            published = _publish(work, name, settings, records, manifest())
+        finally:
+            kernels.close()
+            work.close(discard=useless)
+            prune(work.out)
     progress(f"done in {time.monotonic() - began:.0f} s")
     return published
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from micromarket.errors import StageError
 from micromarket.runner.pipeline import digest_of
 
 _NOT_CONTENT = {"path", "extra", "connection", "shown_as"}
+#: Files beside ``plan.yml`` that a stage reads without being told, by the name under which they count as an input.
+BESIDE = {"plays": "plays.yml"}
 #: Files that belong to a Shapefile.
 _SIDECARS = (".dbf", ".shx", ".prj", ".cpg")
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input table.
+    """One input: a table, or one of the files ``BESIDE`` ``plan.yml``.
 
     Attributes
     ----------
@@ -93,26 +96,36 @@ def _fingerprint(source: Source) -> Input:
     return Input(source.table, key, name_key, stats, shown)
 
 
+def _sources(settings: Settings) -> dict[str, Source]:
+    beside = {
+        name: Source(name, path=path, shown_as=file)
+        for name, file in BESIDE.items()
+        if (path := settings.path.with_name(file)).is_file()
+    }
+    return {**beside, **settings.data}
+
+
 def fingerprints(settings: Settings) -> dict[str, Input]:
-    """Of every input table, by name. Reads each file once."""
-    return {table: _fingerprint(source) for table, source in sorted(settings.data.items())}
+    """Of every input, by name. Reads each file once."""
+    return {table: _fingerprint(source) for table, source in sorted(_sources(settings).items())}
 
 
-def refuse_changed(settings: Settings, inputs: dict[str, Input]) -> None:
+def refuse_changed(settings: Settings, inputs: Mapping[str, Input]) -> None:
     """A plan must come from one state of the data.
 
     Raises
     ------
     StageError
-        Naming the tables whose content is not what it was when the run began.
+        Naming the inputs whose content is not what it was when the run began.
     """
-    changed = []
+    sources = _sources(settings)
+    changed = [source.shown_as for table, source in sources.items() if table not in inputs]
     for table, before in inputs.items():
         try:
             touched = any(_stat(path) != (path, size, modified) for path, size, modified in before.files)
-            if touched and _fingerprint(settings.data[table]).name_key != before.name_key:
+            if touched and _fingerprint(sources[table]).name_key != before.name_key:
                 changed.append(before.shown["file"])
-        except OSError:
+        except (OSError, KeyError):
             changed.append(before.shown["file"])
     if changed:
         raise StageError(f"changed while the run was on: {', '.join(changed)}; run again")

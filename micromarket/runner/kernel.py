@@ -1,69 +1,102 @@
-"""Kernels of this very interpreter: one at work, the next one already importing."""
+"""Kernels of this very interpreter for notebooks: one at work, the next one getting ready."""
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import os
 import site
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import nbformat
 import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import LocalProvisioner
 from jupyter_core.utils import run_sync
 from traitlets import default
 
-
-def imports_of(notebook: Path) -> tuple[str, ...]:
-    """Modules that a notebook's cells import, sorted."""
-    found: set[str] = set()
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        if cell.cell_type != "code":
-            continue
-        with contextlib.suppress(SyntaxError):  # magics: running the cell will tell
-            for node in ast.walk(ast.parse(cell.source)):
-                if isinstance(node, ast.Import):
-                    found.update(name.name for name in node.names)
-                elif isinstance(node, ast.ImportFrom) and node.module:
-                    found.add(node.module)
-    return tuple(sorted(found))
+from micromarket.runner.cells import imports_of
+from micromarket.runner.forked import ForkProvisioner, ForkServer, can_fork
 
 
-def _manager(folder: Path, preload: tuple[str, ...]) -> AsyncKernelManager:
-    """Not one of the installed kernels: whatever is or isn't installed, notebooks run as we do, state in ``folder``."""
-    env = {"IPYTHONDIR": str(folder / "ipython"), "PYTHONHASHSEED": "0"}
+def kernel_environment() -> dict[str, str]:
+    """Environment of kernels and of what they are forked from."""
+    env = {**os.environ, "PYTHONHASHSEED": "0"}
     # several threads wait for each other whenever another program runs: 5 times slower on a busy machine with 2 cores
-    env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
+    env.setdefault("OMP_NUM_THREADS", "1")
+    # chosen by ipykernel too, but too late where matplotlib is there before it
+    env.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    # macOS stops forked processes that meet its own libraries; ours have not been used before the fork
+    env["OBJC_DISABLE_INITIALIZE_FORK_SAFETY"] = "YES"
     package = Path(__file__).resolve().parent.parent.parent
     if str(package) not in site.getsitepackages():  # a checkout: the kernel must find the same package as we did
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
-    spec = KernelSpec(
-        argv=[sys.executable, "-m", "micromarket.runner.preloaded", ",".join(preload), "-f", "{connection_file}"],
-        display_name="Python 3",
-        language="python",
-        env=env,
-        metadata={"supported_encryption": ["curve"]},
-    )
+    return env
 
-    class PrivateKernelManager(AsyncKernelManager):
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            return spec
 
-        @default("transport_encryption")
-        def _encrypt_where_possible(self) -> str:  # else ipykernel 7 warns about unencrypted TCP
-            return "auto" if zmq.has("curve") else "disabled"
+def fork_server(notebooks: Sequence[Path]) -> ForkServer | None:
+    """What can fork kernels with all that ``notebooks`` import, not yet started; ``None`` where nothing can."""
+    if not can_fork():
+        return None
+    return ForkServer(imports_of(*(n for n in notebooks if n.is_file())), kernel_environment())
 
-        @default("connection_file")
-        def _private_connection_file(self) -> str:
-            return str(folder / f"kernel-{uuid.uuid4().hex}.json")
 
-    return PrivateKernelManager()
+class PrivateKernelManager(AsyncKernelManager):
+    """Not of one of the installed kernels: whatever is or isn't installed, notebooks run as we do.
+
+    State, connection file and the kernel's output (``log_file``) are kept in ``folder``.
+    """
+
+    def __init__(self, folder: Path, preload: Sequence[str]):
+        self._folder = folder
+        self._spec = KernelSpec(
+            argv=[sys.executable, "-P", "-m", "micromarket.runner.preloaded", ",".join(preload),
+                  "-f", "{connection_file}"],
+            display_name="Python 3", language="python", metadata={"supported_encryption": ["curve"]},
+            env={**kernel_environment(), "IPYTHONDIR": str(folder / "ipython")},
+        )  # fmt: skip
+        super().__init__()
+        self.log_file = Path(self.connection_file).with_suffix(".log")
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return self._spec
+
+    @default("transport_encryption")
+    def _encrypt_where_possible(self) -> str:  # else ipykernel 7 warns about unencrypted TCP
+        return "auto" if zmq.has("curve") else "disabled"
+
+    @default("connection_file")
+    def _private_connection_file(self) -> str:
+        return str(self._folder / f"kernel-{uuid.uuid4().hex}.json")
+
+    def start(self, cwd: Path, server: ForkServer | None) -> None:
+        """Starts a kernel, forked from ``server`` if there is one.
+
+        Raises
+        ------
+        OSError
+            Where the fork server has ended.
+        """
+        if server is not None:
+            self.provisioner = ForkProvisioner(kernel_id=uuid.uuid4().hex, kernel_spec=self._spec, parent=self)
+            self.provisioner.server, self.provisioner.log_file = server, self.log_file
+            run_sync(self.start_kernel)(cwd=str(cwd))
+            return
+        self.provisioner = None
+        with self.log_file.open("ab") as log:
+            run_sync(self.start_kernel)(cwd=str(cwd), stdout=log, stderr=log)
+
+    def stop(self) -> None:
+        """Ends the kernel, at once and without a word: it has nothing left to do."""
+        with contextlib.suppress(Exception):  # it may be dead already
+            provisioner = self.provisioner
+            if isinstance(provisioner, LocalProvisioner) and provisioner.process is not None:
+                run_sync(provisioner.kill)()
+                provisioner.process.wait(10)
+            run_sync(self.cleanup_resources)()
 
 
 class Kernels:
@@ -73,11 +106,26 @@ class Kernels:
     ----------
     run_dir : Path
         Working directory of the kernels; connection files are kept in ``run_dir/.kernel``.
+    server : ForkServer, optional
+        What they are forked from. Without it, or once it has failed, each is a process of its own that does all its
+        imports.
     """
 
-    def __init__(self, run_dir: Path):
+    def __init__(self, run_dir: Path, server: ForkServer | None = None):
         self.run_dir = run_dir
-        self._waiting: tuple[tuple[str, ...], AsyncKernelManager] | None = None
+        self._server = server
+        self._waiting: tuple[tuple[str, ...], PrivateKernelManager] | None = None
+
+    @property
+    def forking(self) -> bool:
+        return self._server is not None
+
+    def stop_forking(self) -> None:
+        """From now on, every kernel is a process of its own."""
+        self.close()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     def prepare(self, notebook: Path) -> None:
         """Starts the kernel for ``notebook``; returns at once."""
@@ -86,7 +134,7 @@ class Kernels:
         self._waiting = preload, self._start(preload)
 
     @contextlib.contextmanager
-    def kernel_for(self, notebook: Path) -> Iterator[AsyncKernelManager]:
+    def kernel_for(self, notebook: Path) -> Iterator[PrivateKernelManager]:
         """A running kernel for ``notebook``; it is gone afterwards."""
         preload = imports_of(notebook)
         if self._waiting is not None and self._waiting[0] == preload and run_sync(self._waiting[1].is_alive)():
@@ -96,22 +144,25 @@ class Kernels:
         try:
             yield manager
         finally:
-            _stop(manager)
+            manager.stop()
 
     def close(self) -> None:
         """Stops the kernel that waits, if any."""
         if self._waiting is not None:
-            _stop(self._waiting[1])
+            self._waiting[1].stop()
             self._waiting = None
 
-    def _start(self, preload: tuple[str, ...]) -> AsyncKernelManager:
+    def _start(self, preload: tuple[str, ...]) -> PrivateKernelManager:
         folder = self.run_dir / ".kernel"
         folder.mkdir(parents=True, exist_ok=True)
-        manager = _manager(folder, preload)
-        run_sync(manager.start_kernel)(cwd=str(self.run_dir))
+        if self._server is not None:
+            manager = PrivateKernelManager(folder, preload)
+            try:
+                manager.start(self.run_dir, self._server)
+                return manager
+            except OSError:
+                manager.stop()
+                self.stop_forking()
+        manager = PrivateKernelManager(folder, preload)
+        manager.start(self.run_dir, None)
         return manager
-
-
-def _stop(manager: AsyncKernelManager) -> None:
-    with contextlib.suppress(Exception):  # it may be dead already
-        run_sync(manager.shutdown_kernel)(now=True)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import shutil
+import sys
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-import nbformat
-import papermill
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from papermill.exceptions import PapermillExecutionError
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 from micromarket import errors
-from micromarket.errors import EXIT_FAILED, StageError, did_you_mean
+from micromarket.errors import EXIT_FAILED, EXIT_INPUT, StageError, did_you_mean
 from micromarket.runner.kernel import Kernels
 from micromarket.workspace import write_atomically
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+# papermill takes seconds to import; meanwhile the kernels' imports can be on their way
+
+#: Where a forked process can die of the system's own libraries, which were made to be used without forks.
+FORKS_CAN_BREAK = sys.platform == "darwin"
 
 
 class NotebookFailed(StageError):
@@ -29,7 +33,8 @@ class NotebookFailed(StageError):
     error : str
         Name of the exception's class in the kernel.
     exit_status : int
-        2 where the kernel met an :class:`~micromarket.errors.InputError`, else 1.
+        2 where the kernel met an :class:`~micromarket.errors.InputError`, else 1. The message then tells the whole
+        input error and not where the notebook is: the run leaves nothing behind.
     """
 
     def __init__(self, stage: str, notebook: Path, error: str, text: str):
@@ -37,16 +42,11 @@ class NotebookFailed(StageError):
         self.stage, self.notebook, self.error = stage, notebook, error
         self.exit_status = getattr(known, "exit_status", EXIT_FAILED)
         last = [line for line in text.splitlines() if line.strip()] or ["no message"]
-        what = text if self.exit_status == errors.EXIT_INPUT else f"{error}: {last[-1].strip()}"
-        super().__init__(f"{what}\nstage {stage} stopped; the notebook with its error: {notebook}")
-
-
-def source_hash(notebook: Path) -> str:
-    """sha256 of what a notebook does: kinds, sources and tags of its cells, not its outputs or metadata."""
-    digest = hashlib.sha256()
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        digest.update(repr((cell.cell_type, cell.source, cell.metadata.get("tags", []))).encode())
-    return digest.hexdigest()
+        if self.exit_status == EXIT_INPUT:
+            super().__init__(f"{text.rstrip()}\nfound by stage {stage}")
+        else:
+            what = f"{error}: {last[-1].strip()}"
+            super().__init__(f"{what}\nstage {stage} stopped; the notebook with its error: {notebook}")
 
 
 def refuse_unknown_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
@@ -57,20 +57,29 @@ def refuse_unknown_parameters(notebook: Path, parameters: Mapping[str, Any]) -> 
     StageError
         Naming the parameter and those that the notebook has.
     """
+    import papermill
+
     known = list(papermill.inspect_notebook(str(notebook)))
     for name in parameters:
         if name not in known:
             raise StageError(f"{notebook.name} has no parameter {name!r}: expected {did_you_mean(name, known)}")
 
 
-def _without_times(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Equal runs, equal notebooks: no clock, no random ids, no path of the working directory."""
+def _made_fit_to_publish(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNode:
+    """Equal runs, equal notebooks: no clock, no random ids, no path of this machine."""
+    from papermill.translators import PythonTranslator
+
     notebook.metadata.pop("papermill", None)
+    shown = {
+        name: PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+        for name, value in parameters.items()
+    }
     for number, cell in enumerate(notebook.cells):
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell["id"] = "injected-parameters"
+            cell["source"] = PythonTranslator.codify(shown)
         elif not cell.get("id"):
             cell["id"] = f"cell-{number}"
     return notebook
@@ -89,26 +98,52 @@ def execute_notebook(
     Returns
     -------
     Path
-        ``output``; it appears at once, when the last cell is done.
+        ``output``; it appears at once, when the last cell is done. Of parameters that are absolute paths it shows the
+        last part.
 
     Raises
     ------
     NotebookFailed
-        After leaving ``<output stem>.failed.ipynb`` beside ``output``.
+        After leaving ``<output stem>.failed.ipynb`` beside ``output``, and ``.failed.log`` where the kernel died and
+        had written something to the terminal.
     StageError
         Where the notebook isn't there or has no such parameter.
     """
+    import nbformat
+
     if not source.is_file():
         raise StageError(f"stage {stage}: there is no notebook {source}")
     refuse_unknown_parameters(source, parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        done = _in_kernel(stage, source, output, parameters, kernels, following)
+    except NotebookFailed as failure:
+        if not (FORKS_CAN_BREAK and kernels.forking and failure.error == "DeadKernelError"):
+            raise
+        failure.notebook.unlink(missing_ok=True)
+        kernels.stop_forking()
+        done = _in_kernel(stage, source, output, parameters, kernels, following)
+    write_atomically(output, lambda p: nbformat.write(_made_fit_to_publish(done, parameters), p))
+    return output
+
+
+def _in_kernel(
+    stage: str, source: Path, output: Path, parameters: Mapping[str, Any], kernels: Kernels, following: Path | None
+) -> NotebookNode:
+    """The executed notebook."""
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
     failed = output.with_suffix(".failed.ipynb")
     running = output.with_name(f".{output.stem}.running.ipynb")
+    log: Path | None = None
     try:
         with kernels.kernel_for(source) as kernel:
+            log = kernel.log_file
             if following is not None:
                 kernels.prepare(following)
-            done = papermill.execute_notebook(
+            return papermill.execute_notebook(
                 str(source),
                 str(running),
                 parameters=dict(parameters),
@@ -123,13 +158,14 @@ def execute_notebook(
     except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
         if running.exists():
             os.replace(running, failed)
+        if log is not None and log.is_file() and log.stat().st_size:
+            shutil.copyfile(log, failed.with_suffix(".log"))
+        dead = isinstance(error, DeadKernelError) or "died" in str(error).lower()
         text = (
             "the notebook's Python process died without a word; most often the machine ran out of memory"
-            if isinstance(error, DeadKernelError) or "died" in str(error).lower()
+            if dead
             else str(error)
         )
-        raise NotebookFailed(stage, failed, type(error).__name__, text) from error
+        raise NotebookFailed(stage, failed, "DeadKernelError" if dead else type(error).__name__, text) from error
     finally:
         running.unlink(missing_ok=True)
-    write_atomically(output, lambda p: nbformat.write(_without_times(done), p))
-    return output

@@ -18,7 +18,7 @@ from micromarket.artefacts import ARTEFACTS, STAGES
 from micromarket.config import Settings
 from micromarket.errors import StageError
 from micromarket.notes import plain
-from micromarket.runner.notebook import source_hash
+from micromarket.runner.cells import source_hash
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -35,7 +35,7 @@ class Stage:
     needs : tuple of str
         Stages whose outputs this one reads, directly.
     tables : tuple of str
-        Input tables (keys of ``data`` in ``plan.yml``) that it reads itself.
+        Inputs that it reads itself: tables (keys of ``data`` in ``plan.yml``) and files beside ``plan.yml``.
     settings : tuple of str
         Parts of the settings that it depends on: a section, or ``section.key``.
     outputs : tuple of str
@@ -77,14 +77,14 @@ SECTIONS = ("company", "as_of", "plan", "economics", "features", "budget", "targ
 PIPELINE: tuple[Stage, ...] = (
     _stage(1, "data", tables=(*_MASTER, *_COUNTED)),
     _stage(2, "value", "data", _MASTER),
-    _stage(3, "potential", "data value", ("field_notes",)),
+    _stage(3, "potential", "data value", ("field_notes", "plays")),
     _stage(4, "response", "data value potential", ("experiments",)),
     _stage(5, "allocation", "data value potential response", ("field_notes",), "budget"),
     _stage(6, "targets", "data value potential allocation", ("field_notes",), "budget targets"),
     _stage(7, "funnel", "data allocation targets", (), "targets"),
     _stage(8, "tests", "data potential allocation", (), "budget"),
     dataclasses.replace(
-        _stage(9, "plan", " ".join(STAGES[:-1]), (), "budget targets report data"),
+        _stage(9, "plan", " ".join(STAGES[:-1]), ("plays",), "budget targets report data"),
         outputs=(*_PLAN, *_TABLES),
         required=_PLAN[:1],
     ),

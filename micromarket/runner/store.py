@@ -55,17 +55,26 @@ class WorkingDirectory:
     def __init__(self, out: Path, name: str):
         self.out = out
         self.path = out / WORK / f"{name}-{uuid.uuid4().hex[:8]}"
+        self._made = [folder for folder in (out / WORK, out, *out.parents) if not folder.exists()]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.mkdir(mode=0o700)
+            self.path.mkdir(mode=0o700, parents=True)
             self._release: Callable[[], None] = hold(self.path / LOCK, seconds=2)
         except OSError as error:
             raise StageError(f"can't write into {out}: {error.strerror or error}") from error
 
-    def close(self) -> None:
-        """Gives the lock back and removes what no resumed run can use."""
-        shutil.rmtree(self.path / ".kernel", ignore_errors=True)
+    def close(self, discard: bool = False) -> None:
+        """Gives the lock back and removes what no resumed run can use.
+
+        Parameters
+        ----------
+        discard : bool
+            Removes all of it, and the folders above it that it had to make as far as they are empty.
+        """
+        shutil.rmtree(self.path if discard else self.path / ".kernel", ignore_errors=True)
         self._release()
+        for folder in self._made if discard else ():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def record(self, record: Record) -> None:
         """Keeps what the stage left (a later one may rewrite it), then writes the record: last, and at once."""
