@@ -11,6 +11,9 @@ from micromarket.response.posterior import ELASTICITY_LOG_MEAN, ELASTICITY_LOG_S
 from micromarket.response.result import Curves
 from micromarket.response.transform import Array, Shape, adstock
 
+# Multiples of today's spend between which a plan moves money (default limits of a market).
+SPAN = (0.5, 2.0)
+
 
 @dataclass(frozen=True)
 class PlanSpend:
@@ -38,6 +41,12 @@ class PlanSpend:
         pressure = adstock(self.pattern, shape.decay, start=self.pattern.mean(axis=0))
         share = pressure / (pressure + shape.half)
         return share.mean(axis=0), (share * (1 - share)).mean(axis=0)
+
+    def span(self, shape: Shape) -> Array:
+        """What mean saturation gains from :data:`SPAN`'s lower to its upper multiple of today's spend."""
+        pressure = adstock(self.pattern, shape.decay, start=self.pattern.mean(axis=0))
+        low, high = (f * pressure / (f * pressure + shape.half) for f in SPAN)
+        return (high - low).mean(axis=0)
 
     def lift(self, shape: Shape, weight: Array, channel: int, factor: float | None) -> float:
         """New customers per unit of money and of effect: of all of today's spend, or of what ``factor`` times it adds.
@@ -71,20 +80,22 @@ def plan_spend(
 
 
 def curves_from_draws(draws: Draws, plan: PlanSpend, shape: Shape, new_customers: float) -> Curves:
-    """Curves that match, cell by cell, the posterior mean value and slope at today's spend.
+    """Curves that match, cell by cell, what posterior draws say at and around today's spend.
 
     With even spending ``amplitude = effect x heads`` and ``half_spend = k x heads`` hold exactly; flights bend the
     curve, so both are read off the value v and the elasticity r at today's spend x: ``half_spend = x r / (1 - r)``.
-    Draws of the amplitude match the drawn slope, as what moving money brings depends on slopes.
+    Draws of the amplitude match what the drawn curve, with its own carry-over and saturation, gains from half to twice
+    today's spend: that is the range in which money moves, and slopes at one point differ by more than gains do.
     """
     heads, x = plan.heads[:, None], plan.current
-    values, slopes = np.empty_like(draws.slopes), np.empty_like(draws.slopes)
+    values, slopes, spans = (np.empty_like(draws.slopes) for _ in range(3))
     for d, own in enumerate(draws.shapes):
         if draws.none[d]:
-            values[d] = slopes[d] = 0.0
+            values[d] = slopes[d] = spans[d] = 0.0
             continue
         share, bend = plan.at(own)
         values[d], slopes[d] = draws.slopes[d] * heads * share, draws.slopes[d] * heads * bend
+        spans[d] = draws.slopes[d] * heads * plan.span(own)
     value, slope = values.mean(axis=0, dtype=float), slopes.mean(axis=0, dtype=float)
     share, bend = plan.at(shape)
     ratio = np.where(value > 1e-12, slope / np.maximum(value, 1e-12), bend / np.maximum(share, 1e-12))
@@ -92,7 +103,8 @@ def curves_from_draws(draws: Draws, plan: PlanSpend, shape: Shape, new_customers
     even = heads * plan.unit  # money that is one pressure unit, where nothing is spent now
     at = np.where(x > 0, x, even)
     half = at * ratio / (1 - ratio)
-    amplitude = slopes * ((at + half) ** 2 / (half * at)).astype(np.float32)
+    low, high = (f * at / (f * at + half) for f in SPAN)
+    amplitude = spans / (high - low).astype(np.float32)
     active = x > 0
     pull = (slopes * active).sum(axis=1, dtype=float) / max(new_customers, 1e-12)
     return Curves(half, amplitude, values * active, x, pull)

@@ -26,7 +26,7 @@ PRIOR_LOGIT_DECAY, PRIOR_LOGIT_SD = -0.4, 1.0
 PRIOR_LOG_HALF, PRIOR_HALF_SD = 0.3, 0.8
 PRIOR_ROOM, PRIOR_ROOM_SD, MAX_ROOM = 0.4, 0.3, 1.25
 # Markets' own effects differ by about .45 of their channel's (90% range .2 to 1). A panel of small markets cannot
-# tell that spread: its maximum likelihood estimate is as often 0 as it is twice the truth, and money then follows noise.
+# tell that spread: its maximum likelihood estimate is as often 0 as twice the truth, and money then follows noise.
 PRIOR_TAU, PRIOR_TAU_LOG_SD = 0.45, 0.5
 SEARCH_MARKETS = 600
 
