@@ -16,7 +16,7 @@ from micromarket.config import Settings
 from micromarket.errors import InputError, Problem, did_you_mean, shown
 from micromarket.sources import ROW, Engine, RawTable, read_source
 from micromarket.tables import TABLE_SCHEMAS
-from micromarket.validate import as_number, check_references, check_table, typed
+from micromarket.validate import as_number, check_references, check_table, is_missing, typed
 
 #: Columns of ``markets`` that are never taken for features.
 _NOT_FEATURES = {*TABLE_SCHEMAS["markets"].columns, "longitude", "latitude", "lon", "lat", "x", "y", "geometry"}
@@ -95,6 +95,7 @@ def check(settings: Settings) -> dict[str, int]:
 
 def _open(settings: Settings, engine: Engine) -> Dataset:
     problems: list[Problem] = []
+    warnings: list[str] = []
     raws: dict[str, RawTable] = {}
     for table, source in settings.data.items():
         try:
@@ -111,7 +112,7 @@ def _open(settings: Settings, engine: Engine) -> Dataset:
         problems += check_references(raws[table], sound)
     features: tuple[str, ...] = ()
     if "markets" in sound:
-        found, features = _choose_features(settings, raws["markets"])
+        found, features = _choose_features(settings, raws["markets"], warnings)
         problems += found
     economics = settings.economics
     purchases = sound.get("transactions") if economics.relationship == "non-contractual" else None
@@ -120,7 +121,6 @@ def _open(settings: Settings, engine: Engine) -> Dataset:
         problems.append(Problem(raws["transactions"].source.shown_as, expected, column="margin"))
     if problems:
         raise InputError(problems)
-    warnings: list[str] = []
     markets = _read_markets(sound["markets"], raws["markets"], features, warnings)
     if "market_id" not in sound["customers"].columns:
         sound["customers"] = _place_customers(engine, sound["customers"], markets, settings, warnings)
@@ -128,8 +128,10 @@ def _open(settings: Settings, engine: Engine) -> Dataset:
     return Dataset(settings, engine, sound, markets, features, rows, warnings)
 
 
-def _choose_features(settings: Settings, raw: RawTable) -> tuple[list[Problem], tuple[str, ...]]:
-    """The features asked for, or every further column whose values are all numbers."""
+def _choose_features(
+    settings: Settings, raw: RawTable, warnings: list[str]
+) -> tuple[list[Problem], tuple[str, ...]]:
+    """The features asked for, or every further column whose values are all numbers (one that nearly is: a warning)."""
     table, file = raw.table, raw.source.shown_as
     candidates = [c for c in table.columns if c not in _NOT_FEATURES]
     if settings.features is not None:
@@ -142,7 +144,7 @@ def _choose_features(settings: Settings, raw: RawTable) -> tuple[list[Problem], 
         problems, wanted = [], [c for c in candidates if not c.endswith("_id")]
     if not wanted:
         return problems, ()
-    odd = {f: (table[f].notnull() & as_number(table[f]).isnull()) for f in wanted}
+    odd = {f: (~is_missing(table[f], "number") & as_number(table[f]).isnull()) for f in wanted}
     counts = table.aggregate(
         **{f"odd{i}": odd[f].fill_null(False).sum() for i, f in enumerate(wanted)},
         **{f"n{i}": as_number(table[f]).count() for i, f in enumerate(wanted)},
@@ -151,9 +153,13 @@ def _choose_features(settings: Settings, raw: RawTable) -> tuple[list[Problem], 
     for i, f in enumerate(wanted):
         if not counts[f"odd{i}"] and counts[f"n{i}"]:
             numeric.append(f)
-        elif settings.features is not None:
+        elif settings.features is None:
+            if 0 < 5 * counts[f"odd{i}"] < counts[f"n{i}"]:
+                some = f"{counts[f'odd{i}']:,} of its values are no numbers"
+                warnings.append(f"The column {shown(f)} of {file} is not used to explain potential: {some}.")
+        else:
             numbered = raw.numbered
-            bad = numbered.filter(numbered[f].notnull() & as_number(numbered[f]).isnull()).select(ROW, f)
+            bad = numbered.filter(~is_missing(numbered[f], "number") & as_number(numbered[f]).isnull()).select(ROW, f)
             first = bad.order_by(ROW).limit(1).to_pyarrow().to_pylist()
             row, value = (first[0][ROW], shown(first[0][f])) if first else (None, "nothing in any row")
             problems.append(Problem(file, "a number in every row", f, row, value, max(counts[f"odd{i}"] - 1, 0)))

@@ -6,6 +6,7 @@ streamed over in batches. A second view with a column ``_row``, the number of th
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,11 @@ import geopandas as gpd
 import ibis
 import pandas as pd
 import pyarrow as pa
+from pyproj import CRS
+from pyproj.exceptions import CRSError
 
 from micromarket.config import Source, expand_variables
+from micromarket.delimited import register_delimited
 from micromarket.errors import InputError, Problem, did_you_mean, shown
 
 ROW = "_row"
@@ -38,6 +42,7 @@ class Engine:
         self.ibis = ibis.duckdb.connect(temp_directory=self._spill.name)
         self.duck: Any = self.ibis.con
         self.duck.execute("SET preserve_insertion_order = true")
+        self.duck.execute("SET TimeZone = 'UTC'")  # the same day from the same record on every machine
         if memory_limit:
             self.duck.execute("SET memory_limit = ?", [memory_limit])
 
@@ -72,6 +77,35 @@ def _is_geoparquet(path: Path) -> bool:
     import pyarrow.parquet as pq
 
     return path.is_file() and b"geo" in (pq.read_schema(path).metadata or {})
+
+
+def _local_times(path: Path) -> str:
+    """SQL that gives timestamps with a time zone the local time: a day must not depend on where the plan is made."""
+    import pyarrow.parquet as pq
+
+    first = path if path.is_file() else min(path.rglob("*.parquet"))
+    zoned = [(f.name, f.type.tz) for f in pq.read_schema(first) if pa.types.is_timestamp(f.type) and f.type.tz]
+    quoted = [('"' + name.replace('"', '""') + '"', zone.replace("'", "''")) for name, zone in zoned]
+    replaced = ", ".join(f"timezone('{zone}', {name}) AS {name}" for name, zone in quoted)
+    return f" REPLACE ({replaced})" if replaced else ""
+
+
+def _declared_crs(path: Path) -> str | None:
+    """The coordinate system that a GeoJSON file names (GDAL takes an unknown one for WGS 84 without a word)."""
+    if path.suffix.lower() not in {".geojson", ".json"}:
+        return None
+    with path.open("rb") as stream:
+        start = stream.read(65_536).decode("utf-8", "replace")
+    found = re.search(r'"crs"\s*:\s*\{[^{}]*"properties"\s*:\s*\{\s*"name"\s*:\s*"([^"]+)"', start)
+    return found[1] if found else None
+
+
+def _is_known_crs(name: str) -> bool:
+    try:
+        CRS.from_user_input(name)
+    except CRSError:
+        return False
+    return True
 
 
 def _vector_frame(source: Source, path: Path) -> gpd.GeoDataFrame:
@@ -119,6 +153,10 @@ def _register_file(engine: Engine, source: Source, path: Path, name: str) -> Any
     duck = engine.duck
     try:
         if suffix in _VECTOR or (suffix in {".parquet", ".pq"} and _is_geoparquet(path)):
+            declared = _declared_crs(path)
+            if declared is not None and not _is_known_crs(declared):
+                expected = "a known coordinate reference system such as EPSG:4326"
+                raise InputError([Problem(source.shown_as, expected, column="geometry", value=shown(declared))])
             frame = _vector_frame(source, path)
             if not isinstance(frame, gpd.GeoDataFrame):
                 frame = gpd.GeoDataFrame(frame, geometry=gpd.GeoSeries([None] * len(frame)))
@@ -131,15 +169,17 @@ def _register_file(engine: Engine, source: Source, path: Path, name: str) -> Any
             flat["geometry"] = frame.geometry.to_wkb()
             engine.put(name, pa.Table.from_pandas(flat, preserve_index=False))
             return frame.crs
-        if suffix in {".csv", ".tsv", ".txt"}:
-            options = "all_varchar = true, header = true, sample_size = -1, null_padding = false"
-            # a table, not a view: DuckDB would push later casts down into its CSV reader, which then fails as a whole
-            duck.execute(f'CREATE TABLE "{name}" AS SELECT * FROM read_csv({_quoted(path)}, {options})')
+        if suffix in {".csv", ".tsv", ".txt"} and path.is_file():
+            register_delimited(duck, path, name, source.shown_as)
         elif suffix in {".parquet", ".pq"} or path.is_dir():
             pattern = path / "**" / "*.parquet" if path.is_dir() else path
-            duck.execute(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet({_quoted(pattern)})')
+            if path.is_dir() and not any(path.rglob("*.parquet")):
+                expected = "a file, or a folder of Parquet files"
+                raise InputError([Problem(source.shown_as, expected, value="a folder without any")])
+            query = f"SELECT *{_local_times(path)} FROM read_parquet({_quoted(pattern)})"
+            duck.execute(f'CREATE VIEW "{name}" AS {query}')
         elif suffix in {".xlsx", ".xlsm"}:
-            frame = pd.read_excel(path, sheet_name=source.layer or 0, dtype=object)
+            frame = pd.read_excel(path, sheet_name=source.layer or 0, dtype=object).dropna(how="all")
             for column in frame.columns:
                 if not pd.api.types.infer_dtype(frame[column], skipna=True).startswith(("datetime", "float", "int")):
                     frame[column] = frame[column].map(lambda v: None if pd.isna(v) else str(v))

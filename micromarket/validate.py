@@ -38,12 +38,21 @@ def as_text(column: ir.Value) -> ir.StringValue:
     return text.strip().nullif("")
 
 
+#: How spreadsheets, R, Python and databases write "nothing" where a number or a date belongs (never in ids and names).
+NOTHING = ("NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "None")
+
+
+def _without_words(column: ir.Value) -> ir.StringValue:
+    text = as_text(column)
+    return ibis.ifelse(text.isin(NOTHING), ibis.null("string"), text)
+
+
 def as_number(column: ir.Value) -> ir.FloatingValue:
     """A float; what can't be one, or isn't finite, is missing."""
     kind = column.type()
     if kind.is_null() or kind.is_boolean() or kind.is_temporal() or kind.is_binary():
         return ibis.null("float64")
-    number = as_text(column).try_cast("float64") if kind.is_string() else column.cast("float64")
+    number = _without_words(column).try_cast("float64") if kind.is_string() else column.cast("float64")
     return ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
 
 
@@ -55,7 +64,7 @@ def as_date(column: ir.Value) -> ir.DateValue:
     if kind.is_timestamp():
         return column.date()
     if kind.is_string():
-        text = as_text(column)
+        text = _without_words(column)
         return text.try_cast("date").fill_null(text.try_cast("timestamp").date())
     return ibis.null("date")
 
@@ -63,10 +72,11 @@ def as_date(column: ir.Value) -> ir.DateValue:
 _CAST = {"text": as_text, "number": as_number, "date": as_date}
 
 
-def _is_missing(column: ir.Value) -> ir.BooleanValue:
+def is_missing(column: ir.Value, kind_of_column: str) -> ir.BooleanValue:
+    """Rows without a value; ``kind_of_column``: text, number or date."""
     kind = column.type()
     if kind.is_string():
-        return as_text(column).isnull()
+        return (as_text(column) if kind_of_column == "text" else _without_words(column)).isnull()
     return (column.isnull() | column.isnan()) if kind.is_floating() else column.isnull()
 
 
@@ -92,7 +102,7 @@ def _column_violations(raw: ir.Table, table: str, as_of: dt.date) -> list[_Viola
     typed = {c: _CAST[column_type(table, c)](raw[c]) for c in present}
     for name in present:
         column, value = schema.columns[name], typed[name]
-        missing = _is_missing(raw[name])
+        missing = is_missing(raw[name], column_type(table, name))
         if not column.nullable:
             found.append(_Violation(name, missing, f"{TYPES[column_type(table, name)]}, not nothing"))
         if column_type(table, name) != "text":

@@ -88,6 +88,13 @@ def _notes(
     empty = int((markets["customers"] == 0).sum())
     if empty:
         warnings.append(f"{empty:,} of {len(markets):,} markets have no customer yet.")
+    for column, who in (("addressable_customers", "people who could buy"), ("market_customers", "buyers")):
+        over = int((markets["customers"] > markets[column]).sum())
+        if over:
+            warnings.append(
+                f"{over:,} of {len(markets):,} markets hold more customers of ours than {who} ({column}): that column"
+                " is off there, or counts something else, and shares above 100% follow from it."
+            )
     if records_begin is not None:
         warnings.append(
             f"No contract ended before {records_begin}: whoever left earlier is not in the data. Months before are not"
