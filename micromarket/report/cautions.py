@@ -32,12 +32,14 @@ def cautions(plan: Plan) -> tuple[list[Caution], list[Caution]]:
     for touches, stages in _TOUCHES:
         texts = [text for stage, text in plan.warnings if _speaker(stage, text) in stages and text not in said]
         groups.append([(touches, text) for text in texts])
+    everything = [caution for group in groups for caution in group]
+    if len(everything) <= MOST + 2:  # one or two left over are not worth a table of their own
+        return everything, []
     chosen: set[Caution] = set()
     for place in range(max((len(g) for g in groups), default=0)):
         for group in groups:
             if place < len(group) and len(chosen) < MOST:
                 chosen.add(group[place])
-    everything = [caution for group in groups for caution in group]
     return [c for c in everything if c in chosen], [c for c in everything if c not in chosen]
 
 

@@ -28,7 +28,7 @@ from micromarket.report.style import (
 
 Money = Callable[[float], str]
 # the same colour and mark in every plan
-QUADRANTS = {"Grow": (ACCENT_DARK, "^"), "Defend": ("#3FA0A0", "o"), "Fix": (WARM, "s"), "Maintain": ("#7A8793", "D")}
+QUADRANTS = {"Grow": (ACCENT_DARK, "^"), "Defend": ("#6FBFBF", "o"), "Fix": (WARM, "s"), "Maintain": ("#A9B2BA", "D")}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FAMILY = (ACCENT, WARM, "#7A8793", "#3FA0A0", "#DDA15E", "#2F4858", "#B7C0C8")
 
@@ -243,7 +243,7 @@ def plays(frame: pd.DataFrame, x: str, unit: str, money: Money, height_mm: float
         known = frame[(frame["opportunity"] > 0) & frame[x].notna()]
         kinds = known["quadrant"].fillna("none").astype(str)
         names = sorted(kinds.unique(), key=lambda k: (not k.startswith(tuple(QUADRANTS)), k))[: len(MARKERS)]
-        size = float(np.clip(4000 / max(len(known), 1), 5, 26))
+        size = float(np.clip(6000 / max(len(known), 1), 8, 26))
         for i, name in enumerate(names):
             part = known[kinds == name]
             points = axes.scatter(
@@ -288,7 +288,7 @@ def share_line(by: pd.Series, height_mm: float = 40, width_mm: float | None = No
         axes.fill_between(x[keep], cumulative[keep], color=ACCENT_PALE, linewidth=0)
         axes.plot(x[keep], cumulative[keep], color=ACCENT_DARK)
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
-        fifth = float(np.interp(0.2, x, cumulative))
+        fifth = float(cumulative[int(np.ceil((len(cumulative) - 1) / 5))])  # as the potential stage counts it
         axes.scatter([0.2], [fifth], s=28, color=ACCENT_DARK, zorder=3)
         axes.annotate(
             f"best fifth: {percent(fifth)}", (0.2, fifth), (7, -8), textcoords="offset points", fontweight=600

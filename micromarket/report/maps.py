@@ -191,7 +191,11 @@ def _draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize,
 
 def _outline(axes: Axes, outlines: gpd.GeoSeries) -> None:
     paths = [PathPatch(path) for shape in outlines if (path := _path(shape)) is not None]
-    axes.add_collection(PatchCollection(paths, facecolors="none", edgecolors=GREY, linewidths=0.4, alpha=0.8))
+    axes.add_collection(
+        PatchCollection(
+            paths, facecolors="none", edgecolors=GREY, linewidths=0.4 if len(outlines) > 1 else 0.2, alpha=0.8
+        )
+    )
 
 
 def _height(shapes: gpd.GeoSeries, most: float, width: float, below: float) -> float:

@@ -14,9 +14,9 @@ import pandas as pd
 import shapely
 from markupsafe import Markup
 
-from micromarket.formats import day, finite, money, span, symbol
+from micromarket.formats import day, finite, money, prose, rate_unit, span, symbol
 from micromarket.plan.assembly import Plan
-from micromarket.report import maps, style, views
+from micromarket.report import cautions, maps, style, views
 from micromarket.report.sections_delivery import period_names
 from micromarket.report.sections_money import channel_name
 from micromarket.report.style import label
@@ -41,8 +41,10 @@ def render(plan: Plan) -> str:
     """The page as HTML. Style and script are allowed by their hashes, everything else is refused by the page itself."""
     css = (style.TEMPLATES / "dashboard.css").read_text(encoding="utf-8")
     script = (style.TEMPLATES / "dashboard.js").read_text(encoding="utf-8")
+    frame = _shown(plan)
+    drawing = _map(plan, frame)
     for thrift in range(MOST_THRIFT + 1):
-        data, around = _payload(plan, thrift)
+        data, around = _payload(plan, frame, drawing, thrift)
         text = embedded(data)
         if len(text.encode("utf-8")) <= MOST_BYTES:
             break
@@ -59,7 +61,7 @@ def render(plan: Plan) -> str:
         headline=label(plan.headline),
         subline=label(plan.subline),
         footer=f"Data up to {day(plan.as_of)}. Money in {plan.currency} for {period}. In full: plan.pdf and plan.xlsx.",
-        cautions=[label(text) for _, text in plan.warnings],
+        cautions=[prose(label(text), plan.currency) for _, text in cautions.cautions(plan)[0]],
         style=Markup(css),
         script=Markup(script),
         style_hash=_sha256(css),
@@ -102,20 +104,29 @@ def _coded(values: pd.Series) -> tuple[list[int], list[str]]:
 
 
 _FIGURES = {
-    "customers": ("Customers", "count"), "penetration": ("Penetration", "percent"), "share": ("Our share", "percent"),
+    "customers": ("Customers", "count"), "penetration": ("Penetration", "rate"), "share": ("Our share", "percent"),
     "clv": ("Value of a customer", "money"), "headroom": ("Customers to win", "count"),
     "opportunity": ("Opportunity", "money"), "current": ("Money now", "money"), "recommended": ("Money, plan", "money"),
     "change": ("Change", "signed"), "gain": ("Margin it should add", "signed"),
     "target_revenue": ("Revenue target", "money"),
-    "target_customers": ("New customers, target", "count"), "p_attain": ("Odds of the target", "percent"),
+    "target_customers": ("New customers, target", "count"), "p_attain": ("Odds of the target", "odds"),
 }  # fmt: skip
 
 
-def _payload(plan: Plan, thrift: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the script reads, and what the template says around it."""
+def _shown(plan: Plan) -> pd.DataFrame:
+    """One row a market, without the figures whose order the data don't support."""
     frame = views.by_market(plan).sort_index()
     if plan.number("value", "signal", "verdict") == "none":
         frame = frame.drop(columns="clv", errors="ignore")
+    if plan.number("potential", "signal", "verdict") == "none":
+        frame = frame.drop(columns=["opportunity", "headroom", "quadrant", "play"], errors="ignore")
+    return frame
+
+
+def _payload(
+    plan: Plan, frame: pd.DataFrame, drawing: tuple[dict[str, Any] | None, str], thrift: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the script reads, and what the template says around it."""
     figures = [c for c in _FIGURES if c in frame and frame[c].notna().any()]
     columns: dict[str, list[Any]] = {
         "id": [label(i, 60) for i in frame.index],
@@ -134,7 +145,7 @@ def _payload(plan: Plan, thrift: int) -> tuple[dict[str, Any], dict[str, Any]]:
         data |= _periods(plan, frame, columns, words, thrift)
     groups = [(g, t) for g, t in (("region", "Region"), ("territory", "Territory")) if len(words.get(g, [])) > 1]
     shown = _ordering(figures)
-    map_, box = _map(plan, frame)
+    map_, box = drawing
     data |= {
         "currency": symbol(plan.currency),
         "columns": list(columns),
@@ -145,6 +156,7 @@ def _payload(plan: Plan, thrift: int) -> tuple[dict[str, Any], dict[str, Any]]:
         },
         "groups": groups,
         "detail": [(c, *_FIGURES[c]) for c in figures],
+        "rate": rate_unit(frame["penetration"]) if "penetration" in figures else (100, "%"),
         "cards": _cards(figures),
         "orders": shown,
         "figure": _figure(figures),
@@ -232,7 +244,8 @@ def _map(plan: Plan, frame: pd.DataFrame) -> tuple[dict[str, Any] | None, str]:
     column = next((c for c in ("change", "opportunity", "customers") if c in frame and frame[c].notna().any()), None)
     if not plan.has_geometry or column is None:
         return None, ""
-    shapes = maps.simplify(maps.project(plan.markets), 420 if len(plan.markets) > 400 else 900)
+    many = len(plan.markets)
+    shapes = maps.simplify(maps.project(plan.markets), 900 if many <= 400 else 420 if many <= 3000 else 300)
     left, bottom, right, top = shapes.total_bounds
     scale = MAP_SIDE / max(right - left, top - bottom, 1.0)
     digits = 1 if len(shapes) <= 1000 else 0

@@ -83,7 +83,7 @@ def assumptions(desk: Desk) -> Section:
             Column("Signal", width="1.2fr"),
             Column("What the data say", width="6fr"),
         ]
-        blocks.append(table("Do markets really differ?", columns, rows))
+        blocks.append(table("Do markets really differ?", columns, rows, dense=True))
     main, rest = cautions.cautions(plan)
     if main:
         note = f"{plural(len(rest), 'smaller caution')} in the appendix." if rest else ""
@@ -110,7 +110,7 @@ def given(desk: Desk) -> Section | None:
     """The fine print: everything taken as given, what the field said, and smaller cautions."""
     blocks: list[Block] = []
     general, field = cautions.assumptions(desk.plan)
-    columns = [Column("Assumption", width="6fr"), Column("Who says so", width="3fr"), Column("For", width="1.6fr")]
+    columns = [Column("Assumption", width="7fr"), Column("Who says so", width="3.4fr"), Column("For", width="1.7fr")]
     for items, title in ((general, "Assumptions"), (field, "What the people of the field told us")):
         if items:
             rows = [[desk.prose(a.text), label(a.source), STAGE_WORDS[s]] for s, a in items]

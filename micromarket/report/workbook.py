@@ -14,8 +14,9 @@ from xlsxwriter.utility import xl_range_abs
 from xlsxwriter.workbook import Workbook
 from xlsxwriter.worksheet import Worksheet
 
-from micromarket.formats import day, finite, span
+from micromarket.formats import day, finite, prose, span
 from micromarket.plan.assembly import Plan
+from micromarket.report import cautions
 from micromarket.report.style import ACCENT, ACCENT_DARK, ACCENT_PALE, GREY, label
 
 MOST_ROWS = 60_000  # beyond it a sheet sums over segments: people filter it, programs read tables/*.parquet
@@ -93,6 +94,23 @@ _FORMATS = {
 }
 
 
+UNSUPPORTED = (
+    "The data don't support an order of the markets by these figures. They are there so that the table is whole:"
+    " don't rank or choose markets by them."
+)
+
+
+def unsupported(plan: Plan) -> frozenset[str]:
+    """Columns whose order the data don't support: shown in grey."""
+    grey: set[str] = set()
+    if plan.number("potential", "signal", "verdict") == "none":
+        grey |= {"potential_customers", "potential_low", "potential_high", "headroom", "opportunity",
+                 "opportunity_share", "quadrant", "play"}  # fmt: skip
+    if plan.number("value", "signal", "verdict") == "none":
+        grey |= {"clv", "clv_low", "clv_high", "new_customer_clv", "customer_equity"}
+    return frozenset(grey)
+
+
 def write_workbook(plan: Plan, path: str | Path) -> Path:
     """Writes the workbook: a read-me with headline numbers and definitions, then one sheet a published table.
 
@@ -115,7 +133,7 @@ def write_workbook(plan: Plan, path: str | Path) -> Path:
             frame = over_segments(plan.tables[table]).join(names, on="market_id")
             first = ["market_id", *names.columns]
             frame = frame[[*first, *(c for c in frame.columns if c not in first)]]
-            _sheet(book, title, frame, styles)
+            _sheet(book, title, frame, styles, unsupported(plan) if table == "scores" else frozenset())
     book.close()
     return path
 
@@ -144,6 +162,8 @@ def over_segments(frame: pd.DataFrame) -> pd.DataFrame:
 def _styles(book: Workbook) -> dict[str, Any]:
     base = {"font_name": "Arial", "font_size": 10, "valign": "top"}
     styles = {kind: book.add_format({**base, "num_format": fmt}) for kind, fmt in _FORMATS.items()}
+    for kind, form in _FORMATS.items():
+        styles[f"grey {kind}"] = book.add_format({**base, "num_format": form, "font_color": "#A0A8B0"})
     styles["head"] = book.add_format(
         {**base, "bold": True, "font_color": "white", "bg_color": ACCENT, "text_wrap": True}
     )
@@ -192,10 +212,12 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
         _text(sheet, row, 1, card.value, styles["text"])
         _text(sheet, row, 2, card.note, styles["grey"])
         row += 1
+    main, rest = cautions.cautions(plan)
     for title, lines in (
-        ("What could be wrong", [(stage, text) for stage, text in plan.warnings]),
-        ("Assumptions", [(a.source, a.text) for _, a in plan.assumptions]),
+        ("What could be wrong", [(touches, prose(text, plan.currency)) for touches, text in [*main, *rest]]),
+        ("Assumptions", [(a.source, prose(a.text, plan.currency)) for _, a in plan.assumptions]),
         ("What this plan can't say yet", list(plan.missing.items())),
+        ("Columns in grey", [("Markets", UNSUPPORTED)] if unsupported(plan) else []),
     ):
         if lines:
             row += 1
@@ -230,7 +252,7 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
         )
 
 
-def _sheet(book: Workbook, title: str, frame: pd.DataFrame, styles: Mapping[str, Any]) -> None:
+def _sheet(book: Workbook, title: str, frame: pd.DataFrame, styles: Mapping[str, Any], grey: frozenset[str]) -> None:
     sheet = book.add_worksheet(title)
     frame = frame.head(MOST_SHEET_ROWS)
     frozen = 1 + ("name" in frame.columns)
@@ -238,7 +260,7 @@ def _sheet(book: Workbook, title: str, frame: pd.DataFrame, styles: Mapping[str,
     sheet.set_row(0, 30)
     for j, column in enumerate(frame.columns):
         heading, kind, _ = COLUMNS.get(column, (column, "text", ""))
-        style = styles[kind]
+        style = styles[f"grey {kind}" if column in grey else kind]
         values = frame[column].tolist()
         _text(sheet, 0, j, heading, styles["head"])
         widest = len(heading) * 0.75
@@ -258,7 +280,7 @@ def _sheet(book: Workbook, title: str, frame: pd.DataFrame, styles: Mapping[str,
     rows, last = len(frame), len(frame.columns) - 1
     sheet.autofilter(0, 0, max(rows, 1), last)
     for column in ("change", "opportunity"):
-        if column in frame.columns and rows:
+        if column in frame.columns and rows and column not in grey:
             j = list(frame.columns).index(column)
             bar = {"type": "data_bar", "bar_color": "#A9D3D3", "bar_solid": True, "bar_negative_color": "#F0CFB8",
                    "data_bar_2010": True}  # fmt: skip

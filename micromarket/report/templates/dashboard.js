@@ -34,7 +34,9 @@
   }
   const count = value => value === null ? "–" : Math.round(value).toLocaleString("en");
   const percent = value => value === null ? "–" : (100 * value).toFixed(value < 0.1 ? 1 : 0) + "%";
-  const FORMAT = {money, signed: v => money(v, true), count, percent};
+  const odds = value => value === null ? "–" : value >= 0.995 ? ">99%" : value < 0.005 ? "<1%" : percent(Math.round(100 * value) / 100);
+  const rate = value => value === null ? "–" : D.rate[0] === 100 ? percent(value) : trim(value * D.rate[0]) + " " + D.rate[1];
+  const FORMAT = {money, signed: v => money(v, true), count, percent, odds, rate};
 
   function inPatch(row) {
     return patch === null || get(row, patch[0]) === patch[1];
