@@ -166,6 +166,17 @@ def test_risk_aversion_lowers_the_spread_and_the_mean():
     assert careful["expected"] > 0
 
 
+def test_reasons_start_with_what_changes_and_leave_out_what_says_nothing():
+    table = run(company(), settings()).budget
+    assert table is not None
+    moved = table[table["change"] != 0]
+    expected = np.where(moved["change"] > 0, "More money: ", "Less money: ")
+    assert all(reason.startswith(start) for reason, start in zip(moved["reason"], expected, strict=True))
+    text = " ".join(table["reason"].str.replace(r"at its limit of .*?x", "", regex=True))
+    for empty in (" 0.0x", " 1.0x", "outdoor", "$"):
+        assert empty not in text
+
+
 def test_blocked_markets_keep_their_money():
     c = company()
     notes = pd.DataFrame({

@@ -14,6 +14,7 @@ from micromarket.allocation.budget import plan_budget
 from micromarket.config import Company, Economics, PlanPeriod, Settings
 from micromarket.market_data import MarketData
 from micromarket.response import ResponseResult, SaturatingPanel, estimate_response
+from micromarket.response.curves import plan_spend
 from micromarket.response.model import _Projected
 from micromarket.response.transform import Shape, adstock, saturated, saturated_with_slopes
 from micromarket.workspace import Workspace
@@ -352,3 +353,19 @@ def _capture(raw: pd.DataFrame, geo: pd.DataFrame, truth: pd.DataFrame) -> float
     top = pick(real, optimum(real)[None], axis=0).sum()
     got = pick(real, optimum(seen)[None], axis=0).sum()
     return float((got - now) / (top - now))
+
+
+def test_a_test_that_scales_spend_lifts_by_the_curve_between():
+    rng = np.random.default_rng(5)
+    spend = rng.lognormal(0, 0.8, (52, 30, 1))
+    current = spend.sum(axis=0)
+    plan = plan_spend(spend, np.ones(1), np.ones(30), current, 52.0, 1.0)
+    shape = Shape(np.array([-0.4]), np.array([0.2]))
+    weight = np.ones(30)
+    money = current.sum()
+    value = [float((plan.heads[:, None] * plan.at(shape)[i]).sum()) / money for i in (0, 1)]
+    assert plan.lift(shape, weight, 0, None) == pytest.approx(value[0])
+    assert plan.lift(shape, weight, 0, 1.0001) == pytest.approx(value[1], rel=1e-3)
+    # the more a test adds, the less each unit brings; taking everything away loses the average
+    assert value[1] > plan.lift(shape, weight, 0, 2.5) > 0
+    assert plan.lift(shape, weight, 0, 0.0) == pytest.approx(value[0], rel=1e-6)

@@ -164,9 +164,9 @@ def _drawn(
         f"By lot, {len(treated):,} markets get their new money on {day(start)} and {len(control):,} like them keep"
         f" today's until {day(end)}. The plan expects {hoped} more new customers in the first group; the test sees"
         f" that in {option.power:.0%} of cases, and any lift from {lift:.1%} in 80%. A lift whose 90% range lies above"
-        f" zero convinces us; a range whose top lies below {hoped} says that the plan promises too much. We will know after"
-        f" {day(end)}. Waiting holds back {money(waiting, currency)} of spend and delays {money(cost, currency)} of"
-        " value."
+        f" zero convinces us; a range whose top lies below {hoped} says that the plan promises too much. We will know"
+        f" after {day(end)}. Waiting holds back {money(waiting, currency)} of spend and delays {money(cost, currency)}"
+        " of value."
     )
     warnings: tuple[str, ...] = () if enough else (
         f"The test is weak: it would see the expected lift in {option.power:.0%} of cases only."
