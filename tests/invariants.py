@@ -88,11 +88,7 @@ def broken(run_dir: Path, settings: Settings) -> list[str]:
     tables = {p.stem: pd.read_parquet(p) for p in sorted((run_dir / "tables").glob("*.parquet"))}
     plan = json.loads((run_dir / "plan.json").read_text(encoding="utf-8"), parse_constant=_no_constant)
     markets = pd.read_parquet(run_dir / "work" / "markets.parquet")
-    found = [
-        f"check failed: {c['stage']}, {c['name']} ({c['detail']})"
-        for c in plan["checks"]
-        if not c["passed"]
-    ]
+    found = [f"check failed: {c['stage']}, {c['name']} ({c['detail']})" for c in plan["checks"] if not c["passed"]]
     for name, frame in tables.items():
         found += _sound(name, frame, set(markets["market_id"]))
         stated = plan["totals"][name]
