@@ -9,15 +9,21 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import nbformat
+import psutil
 import pytest
 
 from micromarket.errors import InputError, StageError
 from micromarket.runner.execution import run
 from micromarket.runner.kernel import Kernels
 from micromarket.runner.notebook import NotebookFailed, execute_notebook
+from micromarket.runner.pipeline import PIPELINE as FULL
 from micromarket.runner.pipeline import Stage
 from micromarket.runner.store import publish, slug
 
@@ -39,7 +45,9 @@ Path(run_dir, "work/one.txt").write_text(str(len(text.splitlines())))
 DOUBLE = """\
 import os, time
 from pathlib import Path
-if Path(os.environ.get("SLOW_STAGE", "/nonexistent")).exists():
+slow = Path(os.environ.get("SLOW_STAGE", "/nonexistent"))
+if slow.exists():
+    _ = slow.write_text(str(os.getpid()))
     time.sleep(60)
 n = int(Path(run_dir, "work/one.txt").read_text())
 Path(run_dir, "tables").mkdir(exist_ok=True)
@@ -103,12 +111,14 @@ def same_code(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("micromarket.runner.execution.execute_notebook", in_this_process)
+    monkeypatch.setattr("micromarket.runner.execution.fork_server", lambda notebooks: None)
 
 
 def go(company: Path, out: Path, **options: object) -> tuple[Path, dict[str, str]]:
     """Runs; returns the run folder and the status of each stage."""
     options.setdefault("check", lambda settings: {"markets": 2})
-    folder = run(company / "plan.yml", out, pipeline=PIPELINE, notebooks=company / "notebooks",
+    options.setdefault("pipeline", PIPELINE)
+    folder = run(company / "plan.yml", out, notebooks=company / "notebooks",
                  progress=lambda line: None, **options)  # type: ignore[arg-type]  # fmt: skip
     manifest = json.loads((folder / "manifest.json").read_text())
     return folder, {s["stage"]: s["status"] for s in manifest["stages"]}
@@ -128,6 +138,9 @@ def test_publishes_one_whole_folder_and_nothing_else(company: Path, tmp_path: Pa
     assert inside == ["manifest.json", "notebooks/01_count.ipynb", "notebooks/02_double.ipynb",
                       "notebooks/03_tell.ipynb", "plan.json", "tables/two.txt"]  # fmt: skip
     assert (folder / "plan.json").read_text() == "6"
+    notebook = (folder / "notebooks/02_double.ipynb").read_text()
+    assert 'plan = \\"plan.yml\\"' in notebook
+    assert str(tmp_path) not in notebook
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["inputs"]["markets"]["rows"] == 2
     assert len(manifest["inputs"]["markets"]["sha256"]) == 64
@@ -212,25 +225,48 @@ def test_a_failed_notebook_is_kept_with_its_error_and_nothing_is_published(compa
     assert [s["status"] for s in manifest["stages"]] == ["failed", "skipped", "skipped"]
 
 
-def test_input_error_in_a_notebook_keeps_its_whole_text_and_status(tmp_path: Path) -> None:
-    write_notebook(
-        tmp_path / "source.ipynb",
-        "from micromarket.errors import InfeasibleError, Problem\n"
-        'raise InfeasibleError([Problem("plan.yml", "less", "budget.total"), Problem("plan.yml", "more", "budget.x")])',
-    )
+INFEASIBLE = """\
+from micromarket.errors import InfeasibleError, Problem
+raise InfeasibleError([Problem("plan.yml", "less", "budget.total"), Problem("plan.yml", "more", "budget.x")])
+"""
+
+
+def test_input_error_in_a_notebook_is_told_whole_and_leaves_nothing(company: Path, tmp_path: Path) -> None:
+    write_notebook(company / "notebooks" / "02_double.ipynb", INFEASIBLE)
     with pytest.raises(NotebookFailed) as caught:
-        execute_notebook("x", tmp_path / "source.ipynb", tmp_path / "out.ipynb", {"run_dir": "."}, Kernels(tmp_path))
+        go(company, tmp_path / "new" / "out")
     assert caught.value.exit_status == 2
-    assert "2 problems" in str(caught.value)
-    assert "budget.total" in str(caught.value)
-    assert "budget.x" in str(caught.value)
+    text = str(caught.value)
+    assert all(words in text for words in ("2 problems", "budget.total", "budget.x", "stage double"))
+    assert ".work" not in text
+    assert not (tmp_path / "new").exists()
 
 
-def test_a_kernel_that_dies_is_named(tmp_path: Path) -> None:
-    write_notebook(tmp_path / "source.ipynb", "import os; os._exit(9)")
-    with pytest.raises(NotebookFailed, match="ran out of memory"):
-        execute_notebook("x", tmp_path / "source.ipynb", tmp_path / "out.ipynb", {"run_dir": "."}, Kernels(tmp_path))
-    assert not (tmp_path / "out.ipynb").exists()
+@pytest.mark.usefixtures("fast")
+def test_input_error_in_a_notebook_leaves_what_was_there(company: Path, tmp_path: Path) -> None:
+    first, _ = go(company, tmp_path / "out")
+    kept = sorted((tmp_path / "out" / ".work").iterdir())
+    write_notebook(company / "notebooks" / "02_double.ipynb", INFEASIBLE)
+    with pytest.raises(InputError):
+        go(company, tmp_path / "out")
+    assert published(tmp_path / "out") == [first.name]
+    assert sorted((tmp_path / "out" / ".work").iterdir()) == kept
+
+
+@pytest.mark.usefixtures("fast")
+def test_plays_beside_the_plan_count_as_input(company: Path, tmp_path: Path) -> None:
+    stages = (PIPELINE[0], replace(PIPELINE[1], tables=("plays",)), PIPELINE[2])
+    assert all("plays" in stage.tables for stage in FULL if stage.name in ("potential", "plan"))
+    first, _ = go(company, tmp_path / "out", pipeline=stages)
+    (company / "plays.yml").write_text("plays: []")
+    second, status = go(company, tmp_path / "out", pipeline=stages, resume=True)
+    assert status == {"count": "reused", "double": "done", "tell": "reused"}
+    assert second.name.rsplit("-", 1)[1] != first.name.rsplit("-", 1)[1]
+    assert json.loads((second / "manifest.json").read_text())["inputs"]["plays"]["file"] == "plays.yml"
+    change = f"\nPath({str(company / 'plays.yml')!r}).unlink()"
+    write_notebook(company / "notebooks" / "03_tell.ipynb", TELL + change)
+    with pytest.raises(StageError, match=r"plays\.yml"):
+        go(company, tmp_path / "out", pipeline=stages)
 
 
 @pytest.mark.usefixtures("fast")
@@ -280,46 +316,76 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 import micromarket.runner.pipeline, micromarket.runner.execution, test_runner
 micromarket.runner.pipeline.package_hash = lambda: "the same"
-if "--fast" in sys.argv:
-    micromarket.runner.execution.execute_notebook = test_runner.in_this_process
-folder, status = test_runner.go(Path({company!r}), Path({out!r}), resume="--resume" in sys.argv)
+folder, status = test_runner.go(Path({company!r}), Path({out!r}))
 print(folder)
 """
 
 
-def start(company: Path, out: Path, *options: str, **env: str) -> subprocess.Popen[str]:
+def start(company: Path, out: Path, **env: str) -> subprocess.Popen[str]:
     code = textwrap.dedent(DRIVER).format(tests=str(Path(__file__).parent), company=str(company), out=str(out))
-    return subprocess.Popen([sys.executable, "-c", code, *options], env={**os.environ, **env}, text=True,
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **env}, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
 
-def test_two_runs_at_once_do_not_meet(company: Path, tmp_path: Path) -> None:
-    runs = [start(company, tmp_path / "out", "--fast") for _ in range(2)]
-    ended = [r.communicate(timeout=120) for r in runs]
-    assert [r.returncode for r in runs] == [0, 0], ended
-    names = {Path(stdout.split()[-1]).name for stdout, _ in ended}
-    assert len(names) == 2
+@pytest.mark.usefixtures("fast")
+def test_runs_at_once_do_not_meet(company: Path, tmp_path: Path) -> None:
+    together = Barrier(4)
+
+    def check(settings: object) -> dict[str, int]:
+        together.wait(30)
+        return {"markets": 2}
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(go, company, tmp_path / "out", check=check) for _ in range(4)]
+        names = {run.result(60)[0].name for run in runs}
+    assert len(names) == 4
     assert set(published(tmp_path / "out")) == names
     assert {(tmp_path / "out" / n / "plan.json").read_text() for n in names} == {"6"}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-def test_kill_9_then_resume(company: Path, tmp_path: Path) -> None:
-    out, slow = tmp_path / "out", tmp_path / "slow"
-    slow.touch()
-    killed = start(company, out, SLOW_STAGE=str(slow))
-    until = time.monotonic() + 60
-    while not list(out.glob(".work/*/stages/count.json")) and time.monotonic() < until:
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
         time.sleep(0.05)
-    time.sleep(0.5)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate(timeout=30)
-    assert published(out) == []
+
+
+def stopped_in_its_second_stage(company: Path, tmp_path: Path, how: int) -> tuple[int, str]:
+    """Signals a run while its second notebook works; returns its status and standard error. No process outlives it."""
+    slow, out = tmp_path / "slow", tmp_path / "out"
+    slow.touch()
+    process = start(company, out, SLOW_STAGE=str(slow))
+    wait_for(lambda: slow.read_text())  # the kernel writes its process id there
+    kernels = [p.pid for p in psutil.Process(process.pid).children(recursive=True)]
+    assert int(slow.read_text()) in kernels
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    wait_for(lambda: not any(alive(pid) for pid in kernels), 10)
     slow.unlink()
-    folder, status = go(company, out, resume=True)
+    assert published(out) == []
+    return process.returncode, err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_kill_9_leaves_no_process_and_resumes(company: Path, tmp_path: Path) -> None:
+    stopped_in_its_second_stage(company, tmp_path, signal.SIGKILL)
+    folder, status = go(company, tmp_path / "out", resume=True)
     assert status == {"count": "reused", "double": "done", "tell": "done"}
     assert (folder / "plan.json").read_text() == "6"
-    assert not list(out.glob(".publish*"))
+    assert not list((tmp_path / "out").glob(".publish*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
+def test_ctrl_c_leaves_no_process_and_no_noise(company: Path, tmp_path: Path) -> None:
+    status, err = stopped_in_its_second_stage(company, tmp_path, signal.SIGINT)
+    assert status != 0
+    assert err.rstrip().endswith("KeyboardInterrupt")  # the interpreter's own; the command line tells it in words
+    assert "caught in kernel" not in err
+    assert "IPKernelApp" not in err
 
 
 def test_publishing_never_replaces(tmp_path: Path) -> None:
