@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tiny import write_tiny
 
 from micromarket import cli
 from micromarket.config import read_settings
@@ -99,6 +100,40 @@ def test_check_of_the_empty_starter_names_every_empty_table(capsys: pytest.Captu
     assert out == ""
     assert all(name in err for name in ("markets.csv", "customers.csv", "transactions.csv"))
     assert "Traceback" not in err
+
+
+def test_check_tells_what_was_read_and_what_the_plan_will_say(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plan = write_tiny(tmp_path / "tiny")
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    status, out, _ = say(capsys, "check", str(plan))
+    assert status == 0
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert {"customers 5 rows", "markets 4 rows", "spend 3 rows", "subscriptions 5 rows"} <= set(lines)
+    assert "Features: median_income" in lines
+    said = dict(line.split(" ", 1) for line in lines[lines.index("The plan will say") + 1 :] if " " in line)
+    assert said["value"].startswith("lifetime value from contracts")
+    assert "no share" in said["potential"]
+    assert said["response"].startswith("2 channels, estimated")
+    assert said["targets"] == "revenue +10%, by market and period"
+    assert said["funnel"] == "nothing: there are no leads"
+    assert said["map"] == "yes"
+    assert lines[-1] == "no problem found"
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_own_plays_are_checked_before_anything_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plan = write_tiny(tmp_path / "tiny")
+    plan.with_name("plays.yml").write_text("plays: [{title: Go, quadrant: growe, what: x, who: y, measure: z}]")
+    plan.with_name("spend.csv").write_text("market_id,period,channel,amount\n01,2026-06-08,Search,-1\n")
+    for argv in (["check", str(plan)], ["run", str(plan), "--out", str(tmp_path / "out")]):
+        status, _, err = say(capsys, *argv)
+        assert status == 2
+        assert "plays.yml, column quadrant, row 1" in err
+        assert "did you mean grow?" in err
+        assert "spend.csv, column amount, row 1" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_run_on_bad_input_says_it_all_and_leaves_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
