@@ -17,7 +17,9 @@ import argparse
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,22 +123,30 @@ def table_of(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def one_company(kind: str, markets: int, seed: int) -> dict[str, Any]:
+    """Figures of one simulated company; its files are gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        known = know(Path(folder), kind, markets, seed)
+    return {"kind": kind, "seed": seed, **judged(known, decide(known))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--markets", type=int, default=150)
+    parser.add_argument("--jobs", type=int, default=2, help="companies at a time, one process each")
     parser.add_argument("--csv", type=Path, help="also write every world's figures there")
     arguments = parser.parse_args()
-    rows, start = [], time.perf_counter()
-    for kind in arguments.kinds:
-        for seed in arguments.seeds:
-            with tempfile.TemporaryDirectory() as folder:
-                known = know(Path(folder), kind, arguments.markets, seed)
-            row = judged(known, decide(known))
-            rows.append({"kind": kind, "seed": seed} | row)
+    start = time.perf_counter()
+    asked = [(kind, arguments.markets, seed) for kind in arguments.kinds for seed in arguments.seeds]
+    rows = []
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        for row in pool.map(one_company, *zip(*asked, strict=True)):
+            rows.append(row)
             done = f"capture {row['capture']:.2f}, promised {row['promised']:,.0f}, real {row['real']:,.0f}"
-            print(f"{time.perf_counter() - start:5.0f} s  {kind} {seed}: {done}", file=sys.stderr, flush=True)
+            took = f"{time.perf_counter() - start:5.0f} s"
+            print(f"{took}  {row['kind']} {row['seed']}: {done}", file=sys.stderr, flush=True)
     frame = pd.DataFrame(rows)
     if arguments.csv:
         frame.to_csv(arguments.csv, index=False)
