@@ -47,10 +47,10 @@ def reasons(cells: Cells, limits: Budget, spend: Array, kept: bool) -> list[str]
 
 
 def _moved(up: bool, worth: float, full: float, pull: float) -> str:
-    """Only what speaks for the move is said: ratios near 1 are left out, ratios near 0 are put in words."""
+    """Only what speaks for the move is said: ratios near 1 are left out, ratios near 0 are put in words; two at most."""
     said = []
     if (pull >= 1.1) if up else (pull <= 0.9):
-        many = "almost no new customers" if pull < 0.05 else f"{_ratio(pull)} as many new customers as on average"
+        many = "almost no new customers" if pull < 0.05 else f"{_ratio(pull)} the usual new customers"
         said.append(f"the next unit of money wins {many}")
     if (worth >= 1.1) if up else (worth <= 0.9):
         said.append(f"a new customer is worth {'almost nothing' if worth < 0.05 else f'{_ratio(worth)} the average'}")
@@ -60,7 +60,7 @@ def _moved(up: bool, worth: float, full: float, pull: float) -> str:
         said.append("spend is near saturation")
     if not said:
         said.append(f"value and response together are {'above' if up else 'below'} average")
-    return f"{'More' if up else 'Less'} money: {listed(said)}"
+    return f"{'More' if up else 'Less'} money: {listed(said[:2])}"
 
 
 def _ratio(ratio: float) -> str:
@@ -74,5 +74,5 @@ def _bound(ratio: float, market_ratio: float, limits: Budget) -> str:
     bands = ((ratio, limits.cell_change, "this channel here"), (market_ratio, limits.market_change, "the market"))
     for at, band, whose in bands:
         if abs(at - band[1]) < near or abs(at - band[0]) < near:
-            return f"; {whose} is at its limit of {at:.1f}x today's money"
+            return f"; {whose} is at its limit of {at:.1f}x"
     return ""
