@@ -47,7 +47,7 @@ def reasons(cells: Cells, limits: Budget, spend: Array, kept: bool) -> list[str]
 
 
 def _moved(up: bool, worth: float, full: float, pull: float) -> str:
-    """Only what speaks for the move is said: ratios near 1 are left out, ratios near 0 are put in words; two at most."""
+    """Only what speaks for the move, two things at most: ratios near 1 are left out, ratios near 0 put in words."""
     said = []
     if (pull >= 1.1) if up else (pull <= 0.9):
         many = "almost no new customers" if pull < 0.05 else f"{_ratio(pull)} the usual new customers"
