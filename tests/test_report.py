@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import re
@@ -16,16 +17,19 @@ import numpy as np
 import openpyxl
 import pytest
 import report_world as world
+from PIL import Image
 from shapely.geometry import MultiPolygon, Point, box
 
 from micromarket import formats
+from micromarket.errors import StageError
 from micromarket.plan.assembly import Plan, assemble
 from micromarket.potential import plays
-from micromarket.report import maps, style, workbook, write_reports
+from micromarket.report import cautions, maps, pictures, style, workbook, write_reports
 from micromarket.report.blocks import Desk
 from micromarket.report.page import render
 from micromarket.report.pdf import compile_pdf, document, write_pdf
 from micromarket.report.workbook import write_workbook
+from micromarket.workspace import Workspace
 
 
 def plan_of(folder: Path, **how) -> Plan:
@@ -235,3 +239,49 @@ def test_peer_groups_have_names_that_people_understand():
 
 def test_a_probability_is_never_told_as_certain():
     assert [formats.odds(p) for p in (0, 0.004, 0.5, 0.999, 1.0, None)] == ["<1%", "<1%", "50%", ">99%", ">99%", "–"]
+
+
+def test_cautions_are_few_ordered_and_said_once(hostile):
+    extra = [("response", f"Response caution {i}.") for i in range(9)] + [("data", "The plan rests on little data.")]
+    gap = hostile.number("targets", "gap")["text"]
+    crowded = dataclasses.replace(hostile, warnings=(*hostile.warnings, *extra, ("targets", gap)))
+    main, rest = cautions.cautions(crowded)
+    touches = [t for t, _ in main]
+    assert len(main) == cautions.MOST
+    assert touches == sorted(touches, key=touches.index)  # what belongs together stands together
+    assert set(touches) == {"What the money does", "How much room there is", "The data"}
+    said = [text for _, text in main + rest]
+    assert sorted(said) == sorted(text for _, text in crowded.warnings if text != gap)
+
+
+def test_an_unsupported_order_by_potential_is_shown_nowhere_as_fact(tmp_path):
+    plan = plan_of(tmp_path, n=24, stages=("value", "potential"), potential_signal="none")
+    desk = Desk(plan)
+    told = json.dumps(document(desk))
+    assert '"Opportunity"' not in told
+    assert "Quadrant" not in told
+    assert "Hunt" not in told
+    assert not {"concentration.svg", "room.svg", "plays.svg", "astray.svg"} & set(desk.pictures)
+    assert not {"opportunity", "headroom", "play"} & set(payload(render(plan))["columns"])
+    grey = workbook.unsupported(plan)
+    assert {"opportunity", "quadrant", "play"} <= grey
+    assert not {"customers", "clv"} & grey
+
+
+def test_pictures_are_small_and_come_from_the_latest_run(tmp_path):
+    world.build(tmp_path / ".work" / "run-a-x1", n=24)
+    plan_of_work = assemble(Workspace(tmp_path / ".work" / "run-a-x1"), world.settings(tmp_path))
+    plan_of_work.write(Workspace(tmp_path / ".work" / "run-a-x1"))
+    with pytest.raises(StageError, match="no finished run"):
+        pictures.plan_of_run(tmp_path, tmp_path / "plan.yml")
+    path = pictures.cover(plan_of_work, tmp_path / "cover.png")
+    with Image.open(path) as picture:
+        assert picture.size[0] == pictures.COVER_PIXELS
+        assert picture.mode == "P"
+    assert path.stat().st_size < 150_000
+
+
+def test_a_stages_sentence_reads_like_one():
+    assert formats.prose("Due 2026-08-25: 4,433 USD.", "USD") == "Due 25 August 2026: $4.43k."
+    assert formats.prose("Item 2026-13-99 and 4,433 EUR stay.", "USD") == "Item 2026-13-99 and 4,433 EUR stay."
+    assert formats.rate_unit([0.0004, 0.003, None])[1] == "per 1,000"

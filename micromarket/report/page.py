@@ -18,7 +18,7 @@ from micromarket.formats import day, finite, money, prose, rate_unit, span, symb
 from micromarket.plan.assembly import Plan
 from micromarket.report import cautions, maps, style, views
 from micromarket.report.sections_delivery import period_names
-from micromarket.report.sections_money import channel_name
+from micromarket.report.sections_money import channel_name, why
 from micromarket.report.style import label
 
 MAP_SIDE = 800  # units of the map's larger side; shapes are rounded to whole units
@@ -157,7 +157,7 @@ def _payload(
         "groups": groups,
         "detail": [(c, *_FIGURES[c]) for c in figures],
         "rate": rate_unit(frame["penetration"]) if "penetration" in figures else (100, "%"),
-        "cards": _cards(figures),
+        "cards": _cards(figures, plan.suppressed > 0),
         "orders": shown,
         "figure": _figure(figures),
         "map": map_,
@@ -169,11 +169,11 @@ def _payload(
 
 
 def _figure(figures: list[str]) -> tuple[str, str, str]:
-    """The figure that stands beside every market of the list."""
-    for name, note in (("change", "change"), ("opportunity", "opportunity"), ("customers", "customers")):
+    """The figure that stands beside every market of the list where its order tells of none: name, heading, format."""
+    for name in ("change", "opportunity", "customers"):
         if name in figures:
-            return name, _FIGURES[name][1], note
-    return "id", "count", ""
+            return name, *_FIGURES[name]
+    return "id", "", "count"
 
 
 def _ordering(figures: list[str]) -> list[tuple[str, bool, str]]:
@@ -188,14 +188,15 @@ def _ordering(figures: list[str]) -> list[tuple[str, bool, str]]:
     return [*orders, ("name", True, "By name")]
 
 
-def _cards(figures: list[str]) -> list[tuple[str, str, str, str]]:
+def _cards(figures: list[str], suppressed: bool) -> list[tuple[str, str, str, str]]:
     cards = [("markets", "Markets", "count", "")]
     if "change" in figures:
-        cards.append(("moves", "Money up and down", "signed", "net by market"))
+        cards.append(("moves", "Money up and down", "signed", "between markets, over all channels"))
     for name in ("target_revenue", "target_customers", "opportunity", "headroom", "customers"):
         if name in figures and len(cards) < 4:
             heading, form = _FIGURES[name]
-            cards.append((name, heading, form, ""))
+            note = "without markets that have very few" if name == "customers" and suppressed else ""
+            cards.append((name, heading, form, note))
     return cards
 
 
@@ -204,6 +205,7 @@ def _moves(plan: Plan, index: pd.Index, thrift: int) -> tuple[list[list[Any]], l
     budget = plan.tables["budget"]
     channel, channels = _coded(budget["channel"].map(channel_name))
     cells = budget[["market_id", "current", "recommended", "change", "reason"]].assign(channel=channel)
+    cells["reason"] = cells["reason"].map(why)
     least = 1e-6 * max(float(cells["current"].sum()), 1e-12)
     cells = cells[cells["change"].abs() > least]
     cells = cells.assign(size=-cells["change"].abs()).sort_values(["market_id", "size", "channel"], kind="stable")

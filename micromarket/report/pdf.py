@@ -93,6 +93,19 @@ def _showable(text: str) -> str:
 
 def compile_pdf(data: Mapping[str, Any], pictures: Mapping[str, bytes], as_of: dt.date) -> bytes:
     """The template with ``data`` (JSON) and ``pictures`` (SVG by file name) as PDF; dated ``as_of``."""
+    stamp = dt.datetime.combine(as_of, dt.time(), dt.UTC)
+    pdf: bytes = _compile(data, pictures, format="pdf", pdf_standards=["ua-1"], timestamp=stamp)
+    return pdf
+
+
+def first_page(data: Mapping[str, Any], pictures: Mapping[str, bytes], ppi: float) -> bytes:
+    """The cover as PNG, ``ppi`` pixels an inch."""
+    pages = _compile(data, pictures, format="png", ppi=ppi)
+    first: bytes = pages[0] if isinstance(pages, list) else pages
+    return first
+
+
+def _compile(data: Mapping[str, Any], pictures: Mapping[str, bytes], **how: Any) -> Any:
     with tempfile.TemporaryDirectory(prefix="micromarket-") as folder:
         root = Path(folder)
         shutil.copy(style.TEMPLATES / "plan.typ", root / "plan.typ")
@@ -102,17 +115,11 @@ def compile_pdf(data: Mapping[str, Any], pictures: Mapping[str, bytes], as_of: d
             (root / name).write_text(_showable(svg.decode("utf-8")), encoding="utf-8")
         fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(style.FONTS)])
         try:
-            pdf, warnings = typst.compile_with_warnings(
-                root / "plan.typ",
-                root=root,
-                font_paths=fonts,
-                ignore_system_fonts=True,
-                format="pdf",
-                pdf_standards=["ua-1"],
-                timestamp=dt.datetime.combine(as_of, dt.time(), dt.UTC),
+            out, warnings = typst.compile_with_warnings(
+                root / "plan.typ", root=root, font_paths=fonts, ignore_system_fonts=True, **how
             )
         except typst.TypstError as error:
             raise StageError(f"the PDF could not be set: {error.message} {error.diagnostic}") from error
     if warnings:
         raise StageError("the PDF was not published, typst warns: " + "; ".join(w.message for w in warnings))
-    return pdf
+    return out

@@ -135,7 +135,7 @@ def moves(desk: Desk) -> Section | None:
                 desk.money(r.current),
                 desk.money(r.recommended),
                 desk.signed(r.change),
-                _why(r.reason),
+                why(r.reason),
             )
             for r in part[["name", "channel", "current", "recommended", "change", "reason"]].itertuples(
                 index=False, name="Row"
@@ -281,10 +281,10 @@ def response(desk: Desk) -> list[Block]:
     return [desk.figure("elasticity", title, f"{title}. Elasticities: {alt}.", svg)]
 
 
-def _why(reason: object) -> str:
+def why(reason: object) -> str:
     """The reason without the amount that the columns before it already show.
 
-    >>> _why("+$7.7k into Search: a new customer here is worth more."), _why("Full: no room"), _why(None)
+    >>> why("+$7.7k into Search: a new customer here is worth more."), why("Full: no room"), why(None)
     ('A new customer here is worth more.', 'Full: no room', '')
     """
     words = label(reason) if isinstance(reason, str) else ""

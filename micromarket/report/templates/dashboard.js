@@ -105,11 +105,15 @@
       const row = D.markets[i], item = el("li"), button = el("button");
       button.type = "button";
       button.append(el("b", get(row, "name")));
-      const [name, format, note] = D.figure;
-      const value = get(row, name);
-      button.append(el("span", FORMAT[format](value), format === "signed" && value !== null ? (value < 0 ? "down" : "up") : ""));
+      const at = order.replace(/[+-]$/, "");
+      const [name, heading, format] = D.detail.find(d => d[0] === at) || D.figure;
+      const value = get(row, name), sign = v => v === null ? "" : v < 0 ? "down" : "up";
+      button.append(el("span", FORMAT[format](value), format === "signed" ? sign(value) : ""));
       const play = word("play", get(row, "play"));
-      button.append(el("em", play || word("region", get(row, "region"))), el("small", note));
+      const small = el("small", heading.toLowerCase());
+      if (name !== "change" && get(row, "change") !== null)
+        small.replaceChildren("money ", el("b", money(get(row, "change"), true), sign(get(row, "change"))));
+      button.append(el("em", play || word("region", get(row, "region"))), small);
       button.addEventListener("click", () => choose(i, true));
       item.append(button);
       return item;
@@ -172,6 +176,7 @@
   }
 
   const shapes = new Map();
+  const fine = D.map && D.map.paths.length > 1500;  // smaller than a hairline: no borders
   function colour(t) {
     const stops = dark.matches ? D.ramp.dark : D.ramp.light;
     const x = Math.min(Math.max(t, 0), 1) * (stops.length - 1), k = Math.min(Math.floor(x), stops.length - 2), f = x - k;
@@ -203,6 +208,7 @@
       shapes.set(i, node);
       $("map").append(node);
     });
+    if (fine) $("map").classList.add("fine");
     $("map").addEventListener("click", event => {
       const node = event.target.closest("[data-i]");
       if (node) choose(Number(node.dataset.i), true);
@@ -212,7 +218,9 @@
     if (!D.map) return;
     for (const [i, node] of shapes) {
       const row = D.markets[i], t = shade(row);
-      node.setAttribute("fill", t === null ? "var(--land)" : colour(t));
+      const fill = t === null ? "var(--land)" : colour(t);
+      node.setAttribute("fill", fill);
+      if (fine) node.style.stroke = i === chosen ? "" : fill;
       node.setAttribute("class", (inPatch(row) ? "" : "off") + (i === chosen ? " on" : ""));
     }
     if (chosen !== null && shapes.has(chosen)) $("map").append(shapes.get(chosen));

@@ -1,0 +1,101 @@
+"""Small pictures of a finished plan for a README: its cover, and the page for the field on a phone.
+
+``python -m micromarket.report.pictures RUN [--plan data/sample/plan.yml] [--to docs/pictures]``; RUN is a run folder,
+or a folder of them (the latest one counts). The plan is read from the run's working folder beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from micromarket.config import read_settings
+from micromarket.errors import StageError
+from micromarket.plan.assembly import Plan, assemble
+from micromarket.report.blocks import Desk
+from micromarket.report.page import write_page
+from micromarket.report.pdf import document, first_page
+from micromarket.workspace import Workspace, write_atomically
+
+COVER_PIXELS, COLOURS = 700, 128
+PHONE = (390, 844)
+_A4_INCHES = 210 / 25.4
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+_QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-sync",
+          "--disable-background-networking", "--disable-component-update")  # fmt: skip
+
+
+def plan_of_run(run: Path, plan_file: Path) -> Plan:
+    """The plan of a run folder (or of the latest one in ``run``), from its working folder in ``.work`` beside it.
+
+    Raises
+    ------
+    StageError
+        Where there is no finished run, or its working folder was removed.
+    """
+    runs = [run] if (run / "plan.json").is_file() else [p.parent for p in run.glob("*/plan.json")]
+    if not runs:
+        raise StageError(f"{run} holds no finished run: make one with micromarket run first")
+    latest = max(runs, key=lambda p: ((p / "plan.json").stat().st_mtime_ns, p.name))
+    work = [p for p in (latest.parent / ".work").glob(f"{latest.name}-*") if (p / "plan.json").is_file()]
+    if not work:
+        raise StageError(f"the working folder of {latest.name} is gone: run the plan again")
+    return assemble(Workspace(max(work, key=lambda p: p.stat().st_mtime_ns)), read_settings(plan_file))
+
+
+def cover(plan: Plan, path: Path) -> Path:
+    """The first page of ``plan.pdf`` as PNG, :data:`COVER_PIXELS` wide."""
+    desk = Desk(plan)
+    page = Image.open(io.BytesIO(first_page(document(desk), desk.pictures, 2 * COVER_PIXELS / _A4_INCHES)))
+    height = round(page.height * COVER_PIXELS / page.width)
+    return _small(page.resize((COVER_PIXELS, height), Image.Resampling.LANCZOS), path)
+
+
+def phone(page: Path, path: Path) -> Path | None:
+    """``page`` (HTML) as a phone shows it first; ``None`` where there is no Chromium to show it."""
+    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="micromarket-") as folder:
+        shot = Path(folder) / "page.png"
+        command = [browser, *_QUIET, f"--user-data-dir={folder}/profile", f"--window-size={PHONE[0]},{PHONE[1]}",
+                   f"--screenshot={shot}", page.resolve().as_uri()]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+        if not shot.is_file():
+            raise StageError(f"{browser} took no picture (exit status {done.returncode})")
+        return _small(Image.open(shot), path)
+
+
+def _small(picture: Image.Image, path: Path) -> Path:
+    flat = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    return write_atomically(path, lambda p: flat.save(p, format="PNG", optimize=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m micromarket.report.pictures", description="Pictures of a plan.")
+    parser.add_argument("run", type=Path, help="a run folder, or a folder of them: the latest counts")
+    parser.add_argument("--plan", type=Path, default=Path("data/sample/plan.yml"), help="its plan.yml")
+    parser.add_argument("--to", type=Path, default=Path("docs/pictures"), help="where the pictures go")
+    asked = parser.parse_args(arguments)
+    try:
+        plan = plan_of_run(asked.run, asked.plan)
+        print(cover(plan, asked.to / "cover.png"))
+        with tempfile.TemporaryDirectory(prefix="micromarket-") as folder:
+            shown = phone(write_page(plan, Path(folder) / "dashboard.html"), asked.to / "page.png")
+        print(shown or "no Chromium found: the picture of the page is left as it was")
+    except StageError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
