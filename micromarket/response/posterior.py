@@ -17,8 +17,8 @@ ELASTICITY_LOG_MEAN = float(np.log(0.03 * 0.3) / 2)
 ELASTICITY_LOG_SD = float(np.log(0.3 / 0.03) / (2 * 1.6449))
 # How far a panel of spend that follows demand may be off, once experiments show it: common to all channels, and apart.
 BIAS_COMMON, BIAS_OWN = 0.5, 0.25
-# How far it is off even where spend does not follow demand, as its form is not the world's: relative misses of effects
-# on simulated companies, beyond what their standard errors say (seeds 1-5; reported on others, see benchmarks/).
+# How far it is off even where spend does not follow demand, as its form is not the world's (relative). Set by judgement
+# on simulated companies of seeds 1-5, where standard errors alone gave too narrow ranges; others are in benchmarks/.
 FORM_COMMON, FORM_OWN = 0.25, 0.15
 # Odds of no response that a panel cannot go below once experiments are there to tell.
 DOUBT = 0.01
