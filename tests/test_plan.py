@@ -74,6 +74,22 @@ def test_a_gain_that_may_be_a_loss_is_not_promised(tmp_path):
     assert "a loss is not ruled out (90%: −$400k to $600k)" in plan.headline
 
 
+@pytest.mark.parametrize(("times", "said"), [(2, " more, placed where it earns most: "), (0.25, " less, taken where")])
+def test_a_budget_that_grows_or_shrinks_is_not_told_as_a_move(tmp_path, times, said):
+    ws = world.build(tmp_path)
+    budget = ws.read("budget")
+    budget["recommended"] *= times
+    budget["change"] = budget["recommended"] - budget["current"]
+    ws.write("budget", budget)
+    notes = ws.notes("allocation")
+    moved = float(budget["change"].abs().sum() / 2)
+    numbers = {**notes.numbers, "total": float(budget["recommended"].sum()), "moved": moved}
+    ws.write_notes("allocation", Notes(numbers, notes.assumptions, notes.warnings, notes.checks))
+    plan = assemble(ws, world.settings(tmp_path))
+    assert plan.headline.startswith("Spend $")
+    assert said in plan.headline
+
+
 def test_totals_are_sums_of_published_rows_and_match_the_json(whole, tmp_path):
     told = whole.to_json()
     for name, frame in whole.tables.items():

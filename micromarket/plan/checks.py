@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ def table_totals(name: str, frame: pd.DataFrame) -> dict[str, float]:
     """Sums of the published rows, and their number. Blank (suppressed) cells count as nothing."""
     totals: dict[str, float] = {"rows": len(frame)}
     for column in TOTALS[name]:
-        totals[column] = float(pd.to_numeric(frame[column]).sum())
+        totals[column] = math.fsum(pd.to_numeric(frame[column]).dropna())  # cents stay cents
     if name == "tests":
         totals["treated"] = int((frame["arm"] == "treat").sum())
         totals["control"] = int((frame["arm"] == "control").sum())

@@ -92,18 +92,32 @@ def _move(f: _Facts) -> str:
     # less than one part in a thousand is rounding, not a move
     if not f.moved or f.moved < 1e-3 * (finite(f.number("allocation", "total")) or 0):
         return "Leave the budget where it is: the data show no move that would clearly pay"
-    way = direction(f.tables, value_ranked=f.value_ranked, potential_ranked=f.potential_ranked)
-    move = f"Move {f.money(f.moved)} {_where_from(f, way)} into {_where_to(f, way)}"
+    total, current = finite(f.number("allocation", "total")), finite(f.number("allocation", "current_total"))
+    if total is not None and current is not None and abs(total - current) > f.moved:  # mostly one way
+        move = _other_total(f, total - current)
+    else:
+        way = direction(f.tables, value_ranked=f.value_ranked, potential_ranked=f.potential_ranked)
+        move = f"Move {f.money(f.moved)} {_where_from(f, way)} into {_where_to(f, way)}"
     low, high, odds = finite(gain.get("low")), finite(gain.get("high")), finite(gain.get("p_positive"))
     between = f" (90%: {money_range(low, high, f.currency)})" if low is not None and high is not None else ""
     promised = f"{f.money(gain['expected'], sign=True)} margin"
     if f.number("response", "source") == "assumed":
         return f"{move}: {promised} if spend works as studies elsewhere found{between}. Test it first"
+    if low is not None and low < 0 and finite(gain["expected"]) is not None and gain["expected"] < 0:
+        return f"{move}: {promised}{between}"
     if low is not None and low < 0:
         return f"{move}, in steps and with tests: {promised} expected, a loss is not ruled out{between}"
     if (odds is not None and odds < SURE) or (low is not None and low == 0):
         return f"{move}, in steps and with tests: {promised} expected{between}"
     return f"{move}: {promised}{between}"
+
+
+def _other_total(f: _Facts, more: float) -> str:
+    """What leads where the budget grows or shrinks: half the changes is then no sum that "moves"."""
+    kept = bool(f.number("allocation", "kept"))
+    if more > 0:
+        return f"Spend {f.money(more)} more, {'spread as today' if kept else 'placed where it earns most'}"
+    return f"Spend {f.money(-more)} less, {'spread as today' if kept else 'taken where it earns least'}"
 
 
 def _where_from(f: _Facts, way: Direction) -> str:
