@@ -111,11 +111,10 @@ def moves(desk: Desk) -> Section | None:
     n_up, n_down = way.up, way.down
     title = f"{plural(n_up, 'market')} get more money, {plural(n_down, 'market')} get less"
     if moved and total:
-        title = (
-            f"{percent(moved / total)} of the money changes place: {count(n_up)} markets get more, {count(n_down)} less"
-        )
+        share = percent(moved / total)
+        title = f"{share} of the money moves: {plural(n_up, 'market')} get more, {count(n_down)} less"
         blocks.append(
-            lead(f"{desk.money(moved)} of {desk.money(total)} moves between markets and channels. {_way(way)}")
+            lead(f"{desk.money(moved)} of {desk.money(total)} moves between markets and channels. {_way(way)}".strip())
         )
     columns = [
         Column("Market", width="1.7fr"),
