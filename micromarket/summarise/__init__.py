@@ -120,6 +120,9 @@ def _notes(
         assumptions.append(
             Assumption(f"Every unit of revenue brings {margin_rate:.0%} contribution margin.", "plan.yml")
         )
+    if purchases is not None:
+        text = "A customer is on the books who bought in the last 12 months; who didn't counts as gone."
+        assumptions.append(Assumption(text, "definition"))
     revenue = cells["revenue_last_year"]
     return Notes(
         numbers={

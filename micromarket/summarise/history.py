@@ -85,10 +85,9 @@ def market_cells(
         live = contracts.filter((contracts.started_on <= as_of) & contracts.ended_on.isnull())
         parts.append(live.group_by(by).aggregate(customers=ibis._.customer_id.nunique().cast("float64")).to_pandas())
     elif purchases is not None:
-        parts.append(
-            purchases.group_by(by).aggregate(customers=ibis._.customer_id.nunique().cast("float64")).to_pandas()
-        )
         bought = purchases.filter((purchases.date > year_ago) & (purchases.date <= as_of))
+        # without a contract nobody says goodbye: who hasn't bought for a year is off the books
+        parts.append(bought.group_by(by).aggregate(customers=ibis._.customer_id.nunique().cast("float64")).to_pandas())
         parts.append(bought.group_by(by).aggregate(revenue_last_year=ibis._.amount.sum()).to_pandas())
     else:
         parts.append(everyone.rename(columns={"known": "customers"}))

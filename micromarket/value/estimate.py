@@ -19,7 +19,7 @@ from micromarket.notes import Assumption, Check, Notes
 from micromarket.value import summaries as s
 from micromarket.value.contractual import model_contracts
 from micromarket.value.model import CellModel, Cells
-from micromarket.value.money import Weights, acquisition_cost, levelled, payback_months, settle
+from micromarket.value.money import Weights, acquisition_cost, levelled, payback_months, per_active_customer, settle
 from micromarket.value.noncontractual import model_purchases
 from micromarket.value.observed import model_observed
 from micromarket.value.prior_mean import design
@@ -70,7 +70,8 @@ def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueR
     pairs = pd.concat([pairs, data.cells[["market_id", "segment"]]])
     cells = Cells.of(pairs.astype(object), [str(m) for m in data.markets["market_id"]])
     X = design(data.markets, data.features, cells.market_ids)
-    if dataset.has("subscriptions") and money.relationship == "contractual":
+    contractual = dataset.has("subscriptions") and money.relationship == "contractual"
+    if contractual:
         model, holdout = _from_contracts(dataset, customers, cells, X, settings)
     elif dataset.has("transactions"):
         model, holdout = _from_transactions(dataset, customers, cells, X, settings)
@@ -86,6 +87,9 @@ def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueR
     observed = all(m["model"] == "observed" for m in model.models)
     servicing = 0.0 if observed else money.servicing_cost
     by_cell, by_market = settle(model, weights, servicing, settings.seed)
+    if not (observed or contractual):
+        alike = signal["verdict"] == "none"
+        by_cell, by_market = per_active_customer(model, weights, by_cell, by_market, alike=alike)
     spend = _spend_last_year(data, settings, cells)
     by_market["acquisition_cost"] = _cost(dataset, customers, cells, weights, spend)
     by_market["payback_months"] = payback_months(model, weights, by_market["acquisition_cost"].to_numpy(), servicing)

@@ -172,6 +172,39 @@ def _summary(now: np.ndarray, new: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
+_PSEUDO_CUSTOMERS = 20.0  # of the segment, when the share of known customers that is active is estimated
+
+
+def per_active_customer(
+    model: CellModel, weights: Weights, by_cell: pd.DataFrame, by_market: pd.DataFrame, *, alike: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The value of all known customers as value per customer on the books, where some known ones have gone silently.
+
+    Purchase models value everyone who ever bought; the data stage counts who bought of late. Known per active
+    customer is shrunk towards its segment's ratio; ``alike``: it is the segment's everywhere.
+    """
+    cells, active = model.cells, weights.customers
+    of_segment = cells.by_segment(model.customers) / np.maximum(cells.by_segment(active), 1.0)
+    ratio = np.maximum(of_segment, 1.0)[cells.segment]
+    if not alike:
+        ratio = (model.customers + _PSEUDO_CUSTOMERS * ratio) / (active + _PSEUDO_CUSTOMERS)
+    now = ["clv", "clv_low", "clv_high"]
+    before = by_cell["clv"].to_numpy()
+    cell_values = by_cell[now].mul(ratio, axis=0)
+    equity = active * cell_values["clv"].to_numpy()
+    size = len(by_market)
+    share = weights.of_customers
+    mean = np.bincount(cells.market, weights=share * ratio, minlength=size)
+    old = np.bincount(cells.market, weights=share * before, minlength=size)
+    new = np.bincount(cells.market, weights=share * before * ratio, minlength=size)
+    factor = np.where(old * new > 0, new / np.where(old == 0, 1.0, old), mean)
+    market_equity = np.bincount(cells.market, weights=equity, minlength=size)
+    return (
+        by_cell.assign(**cell_values, customer_equity=equity),
+        by_market.assign(**by_market[now].mul(factor, axis=0), customer_equity=market_equity),
+    )
+
+
 def acquisition_cost(spend: np.ndarray, new_customers: np.ndarray) -> np.ndarray:
     """Spend of the last year per customer won, by market (money), shrunk towards the company's.
 
