@@ -58,5 +58,8 @@ lock: $(READY)   ## requirements.lock and environment.yml from pyproject.toml
 	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 	@$(BIN)/python -m micromarket._environment > environment.yml
 
+pictures: $(READY)  ## the README's pictures, from the latest run of the sample company
+	@$(BIN)/python -m micromarket.report.pictures $(OUT)
+
 clean:           ## forget the environment
 	rm -rf $(VENV)

@@ -128,9 +128,7 @@ def _open(settings: Settings, engine: Engine) -> Dataset:
     return Dataset(settings, engine, sound, markets, features, rows, warnings)
 
 
-def _choose_features(
-    settings: Settings, raw: RawTable, warnings: list[str]
-) -> tuple[list[Problem], tuple[str, ...]]:
+def _choose_features(settings: Settings, raw: RawTable, warnings: list[str]) -> tuple[list[Problem], tuple[str, ...]]:
     """The features asked for, or every further column whose values are all numbers (one that nearly is: a warning)."""
     table, file = raw.table, raw.source.shown_as
     candidates = [c for c in table.columns if c not in _NOT_FEATURES]

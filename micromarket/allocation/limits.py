@@ -100,9 +100,18 @@ def solve(cells: Cells, limits: Budget, total: float, weight: Array | None = Non
         cells.current * scale,
         total=total,
         min_return=limits.min_return,
-        max_shift=_rounding_room(limits.max_shift * total, len(cells.current)),
+        max_shift=_rounding_room(_most_moved(limits.max_shift, total, cells.current.sum() * scale), len(cells.current)),
         **_bounds(cells, limits, scale),
     )
+
+
+def _most_moved(max_shift: float, total: float, current: float) -> float:
+    """Half the sum of absolute changes that is allowed, money.
+
+    Where another total alone changes more than that, the limit counts what moves beyond the growth or the cut.
+    """
+    unavoidable = abs(total - current) / 2
+    return max_shift * total + (unavoidable if unavoidable > max_shift * total else 0.0)
 
 
 def neutral(cells: Cells, limits: Budget, total: float) -> Array:

@@ -83,7 +83,8 @@ def _without_overlap(contracts: ibis.Table) -> ibis.Table:
 
 def _accumulate(events: pd.DataFrame, months: pd.DataFrame) -> pd.DataFrame:
     pairs = pd.MultiIndex.from_frame(events[["market_id", "segment"]])
-    code, cells = pairs.factorize(sort=True)
+    cells = pairs.unique().sort_values()
+    code = cells.get_indexer(pairs)
     starts = months["month"].to_numpy("datetime64[us]")
     at = np.searchsorted(starts, pd.to_datetime(events["month"]).to_numpy("datetime64[us]"))
     revenue, active = np.zeros((2, len(cells), len(starts) + 1))
