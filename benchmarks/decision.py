@@ -56,9 +56,9 @@ def judged(known: Known, decided: Decided) -> dict[str, float]:
 def _estimates(known: Known) -> dict[str, float]:
     """Coverage of 90% intervals and rank correlation with the truth, over markets."""
     true = known.truth.markets
-    # the truth counts value per customer known; the planner, per customer on the books
-    true = true.assign(clv=true["clv"] * true["known_customers"] / true["customers"].clip(lower=1))
     value = known.value.markets.merge(true, on="market_id", suffixes=("", "_true"))
+    # the truth counts value per customer known, the planner per customer on the books: compared at equal equity
+    value["clv_true"] *= value["known_customers"] / value["customers"].where(value["customers"] > 0)
     score = known.potential.scores.merge(true, on="market_id", suffixes=("", "_true"))
     customers = score["customers"].fillna(0)
     score["headroom_low"] = (score["potential_low"] - customers).clip(lower=0)
