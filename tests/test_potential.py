@@ -292,3 +292,26 @@ def test_brazil_held_out_states_are_predicted_better_than_by_income_alone(shared
     assert income == pytest.approx(0.72, abs=0.02)
     assert result.notes.numbers["signal"]["verdict"] == "clear"
     assert result.notes.numbers["rank_skill"] > income + 0.08
+
+
+def test_the_same_count_in_markets_of_every_size_supports_no_ranking() -> None:
+    """As in a file where customers were dealt out evenly over zip codes: penetration only mirrors 1 / population."""
+    rng = np.random.default_rng(3)
+    n = 200
+    size = np.exp(rng.normal(9, 1, n)).round()
+    markets = pd.DataFrame(
+        {
+            "market_id": [f"m{i:03d}" for i in range(n)],
+            "addressable_customers": size,
+            "market_customers": np.nan,
+            "customers": rng.integers(4, 6, n).astype(float),
+            "density": np.log(size) + rng.normal(0, 0.3, n),
+            "x_km": rng.uniform(0, 100, n),
+            "y_km": rng.uniform(0, 100, n),
+        }
+    )
+    data = MarketData(markets, pd.DataFrame(), pd.DataFrame(), features=("density",))
+    value = pd.DataFrame({"market_id": markets["market_id"], "new_customer_clv": 100.0})
+    assert estimate_potential(data, value, SETTINGS).notes.numbers["signal"]["verdict"] == "none"
+    markets["customers"] = rng.poisson(0.01 * size).astype(float)
+    assert "alike" not in estimate_potential(data, value, SETTINGS).notes.numbers["signal"]["text"]

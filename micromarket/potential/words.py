@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import chi2
 
 from micromarket.notes import Assumption, Check, Notes
 from micromarket.potential.design import BEST_PRACTICE, LEVER_NAMES, Design
@@ -58,6 +59,11 @@ def potential_notes(scores: pd.DataFrame, found: Findings) -> Notes:
 
 def _signal(found: Findings) -> tuple[str, str]:
     skill, low = found.levels.rank_skill, found.levels.rank_skill_low
+    if _same_everywhere(found.design):
+        return "none", (
+            "Markets of every size hold nearly the same number of customers, more alike than chance allows: that comes"
+            " from how the data were drawn or assigned, not from demand. No ranking of markets by potential is supported."
+        )
     what = "how many customers a market has" if found.design.size_source == "none" else "how much of a market buys"
     if low <= NO_SKILL:
         return "none", (
@@ -68,6 +74,15 @@ def _signal(found: Findings) -> tuple[str, str]:
     if low < CLEAR_SKILL:
         return "weak", f"{strength}: a weak guide. Treat neighbours in the ranking as equal."
     return "clear", f"{strength}: the ranking of markets by potential has a sound basis."
+
+
+def _same_everywhere(design: Design) -> bool:
+    """Are counts less spread than even equal markets' would be (index of dispersion, Fisher 1925), sizes apart?"""
+    n, mean = len(design.n), float(design.n.mean())
+    if n < 20 or mean <= 0 or design.size_source == "none" or np.std(design.size) < 0.3 * design.size.mean():
+        return False
+    dispersion = float(np.var(design.n, ddof=1)) / mean
+    return bool(dispersion < 0.8 and chi2.cdf((n - 1) * dispersion, n - 1) < 1e-3)
 
 
 def _assumptions(found: Findings) -> tuple[Assumption, ...]:
