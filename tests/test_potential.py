@@ -311,7 +311,8 @@ def test_the_same_count_in_markets_of_every_size_supports_no_ranking() -> None:
         }
     )
     data = MarketData(markets, pd.DataFrame(), pd.DataFrame(), features=("density",))
-    value = pd.DataFrame({"market_id": markets["market_id"], "new_customer_clv": 100.0})
+    money = ("clv", "clv_low", "clv_high", "new_customer_clv", "customer_equity")
+    value = pd.DataFrame({"market_id": markets["market_id"], **dict.fromkeys(money, 100.0)})
     assert estimate_potential(data, value, SETTINGS).notes.numbers["signal"]["verdict"] == "none"
     markets["customers"] = rng.poisson(0.01 * size).astype(float)
     assert "alike" not in estimate_potential(data, value, SETTINGS).notes.numbers["signal"]["text"]

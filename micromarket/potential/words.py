@@ -62,7 +62,7 @@ def _signal(found: Findings) -> tuple[str, str]:
     if _same_everywhere(found.design):
         return "none", (
             "Markets of every size hold nearly the same number of customers, more alike than chance allows: that comes"
-            " from how the data were drawn or assigned, not from demand. No ranking of markets by potential is supported."
+            " from how the data were drawn or assigned, not from demand. No ranking by potential is supported."
         )
     what = "how many customers a market has" if found.design.size_source == "none" else "how much of a market buys"
     if low <= NO_SKILL:
