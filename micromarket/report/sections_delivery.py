@@ -14,6 +14,12 @@ from micromarket.report.style import ACCENT, WARM, label
 MOST_PLAYS = 8
 
 
+def _base_in_words(desk: Desk) -> str:
+    """What growth is measured against: a year that was, or the run rate of too short a record."""
+    source = desk.number("targets", "base_source")
+    return f"at the {source}" if isinstance(source, str) and "run rate" in source else "the year before"
+
+
 def period_names(periods: pd.Series) -> list[str]:
     """First days of periods as people name them: months by name with the year where it changes.
 
@@ -51,7 +57,7 @@ def targets(desk: Desk) -> Section | None:
     new = float(frame["new_customers"].sum())
     base = finite(desk.number("targets", "base_revenue"))
     figures_ = [
-        ("Revenue", desk.money(revenue), f"from {desk.money(base)} the year before" if base else ""),
+        ("Revenue", desk.money(revenue), f"from {desk.money(base)} {_base_in_words(desk)}" if base else ""),
         ("New customers", count(new), "over the plan period"),
         ("Margin", desk.money(frame["margin"].sum()), "on that revenue"),
     ]
