@@ -39,7 +39,8 @@ ARTEFACTS: dict[str, Artefact] = {
     "cells": Artefact(
         "data", "work/cells.parquet", ("market_id", "segment"),
         _columns("market_id segment customers new_customers_last_year revenue_last_year"),
-        "market x segment: customers now on the books; customers won and revenue over the year up to as_of",
+        "market x segment: customers now on the books (without a contract: who bought in the last 12"
+        " months); customers won and revenue over the year up to as_of",
     ),
     "history": Artefact(
         "data", "work/history.parquet", ("market_id", "segment", "month"),

@@ -20,7 +20,7 @@ from micromarket.validate import as_number, check_references, check_table, is_mi
 
 #: Columns of ``markets`` that are never taken for features.
 _NOT_FEATURES = {*TABLE_SCHEMAS["markets"].columns, "longitude", "latitude", "lon", "lat", "x", "y", "geometry"}
-_POINT_TOLERANCE_KM = 10.0
+_POINT_TOLERANCE_KM = 5.0
 
 
 @dataclass
@@ -200,7 +200,9 @@ def _place_customers(
         expected = "market_id, as the markets have no geometry to place longitude and latitude in"
         raise InputError([Problem(file, expected, column="market_id")])
     points = customers.select("customer_id", "longitude", "latitude").to_pandas()
-    points["market_id"] = geography.assign_points(points["longitude"], points["latitude"], markets).to_numpy()
+    points["market_id"] = geography.assign_points(
+        points["longitude"], points["latitude"], markets, tolerance_km=_POINT_TOLERANCE_KM
+    ).to_numpy()
     outside = int(points["market_id"].isna().sum())
     if outside:
         if outside > 0.05 * len(points):

@@ -138,7 +138,6 @@ def _notes(
             "history_months": int(history["month"].nunique()),
             "tables": sorted(dataset.tables),
             "rows": dict(sorted(dataset.rows.items())),
-            "unmatched": {},
             "records_begin": records_begin,
             "margin_rate_observed": observed,
             "has_geometry": "geometry" in markets.columns,
