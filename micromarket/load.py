@@ -60,6 +60,21 @@ class Dataset:
         """A *small* table (field notes, experiments, sales force) as a frame; ``None`` where it is absent."""
         return self.tables[table].to_pandas() if table in self.tables else None
 
+    def keep(self, name: str, table: ibis.Table) -> ibis.Table:
+        """An expression over the engine's tables, computed once where they are and then read many times.
+
+        ``name`` is the caller's own (letters, digits, ``_``); a second table kept under it replaces the first.
+        """
+        return self.engine.keep(f"_kept_{name}", table)
+
+    def kept(self, name: str) -> ibis.Table:
+        """What :meth:`keep` keeps under ``name``."""
+        return self.engine.ibis.table(f"_kept_{name}")
+
+    def put(self, name: str, frame: pd.DataFrame) -> ibis.Table:
+        """A *small* frame as a table of the engine, to join with."""
+        return self.engine.put(f"_put_{name}", frame)
+
     def close(self) -> None:
         self.engine.close()
 

@@ -63,6 +63,11 @@ class Engine:
         self.duck.unregister("_incoming")
         return self.ibis.table(name)
 
+    def keep(self, name: str, table: ibis.Table) -> ibis.Table:
+        """An expression, computed once."""
+        self.duck.execute(f'CREATE OR REPLACE TABLE "{name}" AS {ibis.to_sql(table, dialect="duckdb")}')
+        return self.ibis.table(name)
+
 
 def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
