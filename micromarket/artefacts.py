@@ -76,6 +76,16 @@ ARTEFACTS: dict[str, Artefact] = {
                  " first_year_revenue customer_equity acquisition_cost payback_months"),
         "the same by market (segments weighted by their customers, new ones by the last year's mix)",
     ),
+    "value_acquisition": Artefact(
+        "value", "work/value_acquisition.parquet", ("level", "basis", "key"),
+        _columns("level basis key name spend new_customers cac cac_low cac_high new_customer_clv ltv_to_cac"
+                 " payback_months"),
+        "what a new customer costs and brings; level: company, market, segment, channel; basis: blended (all money over"
+        " all customers), paid (of the channels that customers are booked under), unpaid (customers of a channel that"
+        " spends nothing), unclaimed (money of a channel that no customer is booked under), unknown (nothing says which"
+        " channel won whom); cac: money per customer won, with its 90% range; payback_months: empty where the margin"
+        " does not repay within the horizon; groups of few new customers have their numbers empty",
+    ),
     # --- potential ----------------------------------------------------------------------------------------------
     "scores": Artefact(
         "potential", "tables/scores.parquet", ("market_id",),
