@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,7 +11,9 @@ from typing import Any
 import yaml
 
 from micromarket import _readers as read
+from micromarket._readers import CUSTOMER_TABLES as CUSTOMER_TABLES
 from micromarket._readers import SectionReader
+from micromarket._readers import expand_variables as expand_variables
 from micromarket.errors import InputError, Problem, did_you_mean, shown
 
 RELATIONSHIPS = ("contractual", "non-contractual")
@@ -73,7 +73,8 @@ class Source:
     """Where a table comes from: a file, a file seen through SQL, or a database seen through SQL.
 
     ``extra`` names further files that the SQL may use beside ``input``; ``dissolve`` is a column of a geometry file:
-    areas with the same value are merged before the SQL sees them.
+    areas with the same value are merged before the SQL sees them. ``inside``: the table lives in the engine that
+    counts (``sql`` is run there) and is never copied.
     """
 
     table: str
@@ -84,6 +85,25 @@ class Source:
     layer: str | None = None
     dissolve: str | None = None
     shown_as: str = ""
+    inside: bool = False
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Where customers, purchases and contracts are counted; whichever it is, the counts are the same.
+
+    ``kind``: duckdb (here, out of core; ``memory_limit`` such as 8GB, ``threads``), spark (``master``, ``config``;
+    ``staging``: a folder that its workers can read, for tables that come from files), or database (``connection``, a
+    URL, with the tables in it).
+    """
+
+    kind: str = "duckdb"
+    memory_limit: str | None = None
+    threads: int | None = None
+    master: str | None = None
+    config: tuple[tuple[str, str], ...] = ()
+    staging: Path | None = None
+    connection: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -134,6 +154,7 @@ class Settings:
     targets: Targets = field(default_factory=Targets)
     report: Report = field(default_factory=Report)
     seed: int = 1
+    engine: EngineSettings = field(default_factory=EngineSettings)
 
     def has(self, table: str) -> bool:
         return table in self.data
@@ -199,70 +220,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-
-
-def expand_variables(text: str) -> str:
-    """``${NAME}`` and ``${NAME:-default}`` from the environment.
-
-    Raises ``ValueError`` where a variable without default is not set. Secrets belong there, never in ``plan.yml``.
-    """
-
-    def value(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1], match[2])
-        if found is None:
-            raise ValueError(f"the environment variable {match[1]} to be set")
-        return found
-
-    return _VARIABLE.sub(value, text)
-
-
-def _source(table: str, raw: Any, folder: Path) -> Source:
-    def path_of(value: Any) -> Path:
-        if not isinstance(value, str) or not value:
-            raise ValueError("a path")
-        return folder / expand_variables(value)
-
-    if isinstance(raw, str):
-        return Source(table, path=path_of(raw), shown_as=raw)
-    if not isinstance(raw, Mapping):
-        raise ValueError("a path, {path, sql} or {connection, sql}")
-    known = ["path", "connection", "sql", "layer", "dissolve", "with"]
-    for key in raw:
-        if key not in known:
-            raise ValueError(did_you_mean(key, known))
-    if ("path" in raw) == ("connection" in raw):
-        raise ValueError("either path or connection")
-    sql = raw.get("sql")
-    if sql is not None:
-        if not isinstance(sql, str) or not sql.strip():
-            raise ValueError("sql to be a query, or the name of a .sql file")
-        if sql.strip().endswith(".sql"):
-            try:
-                sql = (folder / expand_variables(sql.strip())).read_text(encoding="utf-8")
-            except OSError as error:
-                raise ValueError(f"a readable file {sql.strip()}") from error
-    if "connection" in raw and sql is None:
-        raise ValueError("sql beside connection")
-    extra = raw.get("with") or {}
-    if not isinstance(extra, Mapping) or any(not str(k).isidentifier() or k == "input" for k in extra):
-        raise ValueError("with: names (letters, digits, _) of further files")
-    if extra and sql is None:
-        raise ValueError("sql that uses the files named in with")
-    return Source(
-        table,
-        path=path_of(raw["path"]) if "path" in raw else None,
-        sql=sql,
-        connection=read.text(raw["connection"]) if "connection" in raw else None,
-        extra=tuple((str(k), path_of(v)) for k, v in extra.items()),
-        layer=raw.get("layer"),
-        dissolve=raw.get("dissolve"),
-        # a connection may hold a password: only the table's name is ever shown
-        shown_as=str(raw["path"]) if "path" in raw else f"{table} (database)",
-    )
-
-
-def _sources(reader: SectionReader, raw: Any, folder: Path) -> dict[str, Source]:
+def _sources(reader: SectionReader, raw: Any, folder: Path, engine: EngineSettings) -> dict[str, Source]:
     if not isinstance(raw, Mapping):
         reader.problems.append(Problem(reader.file, "a mapping of tables to files", column="data"))
         return {}
@@ -272,7 +230,7 @@ def _sources(reader: SectionReader, raw: Any, folder: Path) -> dict[str, Source]
             reader.problem(f"data.{table}", table, did_you_mean(table, TABLES))
         elif value is not None:
             try:
-                sources[table] = _source(table, value, folder)
+                sources[table] = Source(table, **read.source(table, value, folder, engine.kind, engine.connection))
             except ValueError as error:
                 reader.problem(f"data.{table}", value if isinstance(value, str) else "a mapping", str(error))
     for table in ("markets", "customers"):
@@ -339,7 +297,12 @@ def read_settings(path: str | Path) -> Settings:
         reader.problem("plan.end", plan.end, f"a day on or after plan.start ({plan.start})")
     if plan is not None and as_of is not None and plan.end <= as_of:
         reader.problem("plan.end", plan.end, f"a day after as_of ({as_of})")
-    sources = _sources(reader, raw.get("data"), path.parent) if "data" in raw else {}
+    engine = EngineSettings()
+    try:
+        engine = EngineSettings(**read.engine(raw.get("engine"), path.parent))
+    except ValueError as error:
+        reader.problem("engine", raw["engine"] if isinstance(raw["engine"], str) else "a mapping", str(error))
+    sources = _sources(reader, raw.get("data"), path.parent, engine) if "data" in raw else {}
     features = raw.get("features")
     if features is not None and (not isinstance(features, list) or not all(isinstance(f, str) for f in features)):
         reader.problem("features", features, "a list of column names of the markets table")
@@ -365,5 +328,6 @@ def read_settings(path: str | Path) -> Settings:
         data=sources,
         features=None if features is None else tuple(features),
         seed=seed,
+        engine=engine,
         **parts,
     )

@@ -12,10 +12,11 @@ import ibis
 import pandas as pd
 
 from micromarket import geography
-from micromarket.config import Settings
+from micromarket.config import CUSTOMER_TABLES, Settings
+from micromarket.engines import CountingEngine, open_engine, read_inside, without_row_numbers
 from micromarket.errors import InputError, Problem, did_you_mean, shown
 from micromarket.sources import ROW, Engine, RawTable, read_source
-from micromarket.tables import TABLE_SCHEMAS
+from micromarket.tables import RULES, TABLE_SCHEMAS
 from micromarket.validate import as_number, check_references, check_table, is_missing, typed
 
 #: Columns of ``markets`` that are never taken for features.
@@ -25,10 +26,14 @@ _POINT_TOLERANCE_KM = 5.0
 
 @dataclass
 class Dataset:
-    """The company's tables on the embedded engine. A context manager; close it when done.
+    """The company's tables. A context manager; close it when done.
 
     Attributes
     ----------
+    engine : CountingEngine
+        Where the tables of customers, purchases and contracts are, and are counted (``engine`` in ``plan.yml``).
+    local : Engine
+        The DuckDB that read the files; it holds all other tables.
     markets : GeoDataFrame or DataFrame
         One row a market, geometry (WGS 84) where the company has any, features as floats.
     features : tuple of str
@@ -40,12 +45,14 @@ class Dataset:
     """
 
     settings: Settings
-    engine: Engine
+    engine: CountingEngine
+    local: Engine
     tables: dict[str, ibis.Table]
     markets: pd.DataFrame
     features: tuple[str, ...]
     rows: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    _kept: dict[str, ibis.Table] = field(default_factory=dict, repr=False)
 
     def has(self, table: str) -> bool:
         return table in self.tables
@@ -65,18 +72,21 @@ class Dataset:
 
         ``name`` is the caller's own (letters, digits, ``_``); a second table kept under it replaces the first.
         """
-        return self.engine.keep(f"_kept_{name}", table)
+        self._kept[name] = self.engine.keep(f"_kept_{name}", table)
+        return self._kept[name]
 
     def kept(self, name: str) -> ibis.Table:
         """What :meth:`keep` keeps under ``name``."""
-        return self.engine.ibis.table(f"_kept_{name}")
+        return self._kept[name]
 
     def put(self, name: str, frame: pd.DataFrame) -> ibis.Table:
         """A *small* frame as a table of the engine, to join with."""
         return self.engine.put(f"_put_{name}", frame)
 
     def close(self) -> None:
-        self.engine.close()
+        if self.engine is not self.local:
+            self.engine.close()
+        self.local.close()
 
     def __enter__(self) -> Dataset:
         return self
@@ -94,11 +104,15 @@ def open_dataset(settings: Settings) -> Dataset:
         With *all* problems of all tables: unreadable files, missing columns, wrong types, values out of range,
         duplicate keys, unknown markets and customers, dates after ``as_of``, geometry without CRS.
     """
-    engine = Engine()
+    local = Engine(settings.engine.memory_limit, settings.engine.threads)
+    engine: CountingEngine = local
     try:
-        return _open(settings, engine)
+        engine = open_engine(settings.engine, local)
+        return _open(settings, local, engine)
     except BaseException:
-        engine.close()
+        if engine is not local:
+            engine.close()
+        local.close()
         raise
 
 
@@ -108,13 +122,13 @@ def check(settings: Settings) -> dict[str, int]:
         return dict(dataset.rows)
 
 
-def _open(settings: Settings, engine: Engine) -> Dataset:
+def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
     problems: list[Problem] = []
     warnings: list[str] = []
     raws: dict[str, RawTable] = {}
     for table, source in settings.data.items():
         try:
-            raws[table] = read_source(engine, source)
+            raws[table] = read_inside(engine, source) if source.inside else read_source(local, source)
         except InputError as error:
             problems += error.problems
     sound: dict[str, ibis.Table] = {}
@@ -123,8 +137,7 @@ def _open(settings: Settings, engine: Engine) -> Dataset:
         problems += found
         if not found:
             sound[table] = typed(raw)
-    for table in sound:
-        problems += check_references(raws[table], sound)
+    problems += _check_references(raws, sound, engine)
     features: tuple[str, ...] = ()
     if "markets" in sound:
         found, features = _choose_features(settings, raws["markets"], warnings)
@@ -138,9 +151,36 @@ def _open(settings: Settings, engine: Engine) -> Dataset:
         raise InputError(problems)
     markets = _read_markets(sound["markets"], raws["markets"], features, warnings)
     if "market_id" not in sound["customers"].columns:
-        sound["customers"] = _place_customers(engine, sound["customers"], markets, settings, warnings)
+        home = engine if settings.data["customers"].inside else local
+        sound["customers"] = _place_customers(home, sound["customers"], markets, settings, warnings)
     rows = {t: int(table.count().execute()) for t, table in sound.items()}
-    return Dataset(settings, engine, sound, markets, features, rows, warnings)
+    tables = {
+        t: engine.take(t, table) if t in CUSTOMER_TABLES and not settings.data[t].inside else table
+        for t, table in sound.items()
+    }
+    return Dataset(settings, engine, local, tables, markets, features, rows, warnings)
+
+
+def _check_references(raws: dict[str, RawTable], sound: dict[str, ibis.Table], engine: CountingEngine) -> list[Problem]:
+    """Unknown markets and customers. Where one side lives in the engine, the other's ids are brought there."""
+    problems, brought = [], {}
+
+    def there(table: str) -> ibis.Table:
+        if raws[table].source.inside:
+            return sound[table]
+        if table not in brought:
+            columns = [c for c in sound[table].columns if c.endswith("_id")]
+            brought[table] = engine.take(f"{table}_ids", sound[table].select(columns))
+        return brought[table]
+
+    for table in sound:
+        others = [other for other, _ in RULES[table].references.values() if other in sound]
+        if any(raws[t].source.inside for t in (table, *others)):
+            raw = raws[table] if raws[table].source.inside else without_row_numbers(raws[table].source, there(table))
+            problems += check_references(raw, {other: there(other) for other in others})
+        else:
+            problems += check_references(raws[table], sound)
+    return problems
 
 
 def _choose_features(settings: Settings, raw: RawTable, warnings: list[str]) -> tuple[list[Problem], tuple[str, ...]]:
@@ -207,7 +247,7 @@ def _read_markets(table: ibis.Table, raw: RawTable, features: tuple[str, ...], w
 
 
 def _place_customers(
-    engine: Engine, customers: ibis.Table, markets: pd.DataFrame, settings: Settings, warnings: list[str]
+    engine: CountingEngine, customers: ibis.Table, markets: pd.DataFrame, settings: Settings, warnings: list[str]
 ) -> ibis.Table:
     """Customers given as points get the market that holds them (or the nearest one within a tolerance)."""
     if "geometry" not in markets.columns:

@@ -35,9 +35,12 @@ def _compressed_suffix(path: Path) -> str:
 
 
 class Engine:
-    """One DuckDB, reached through Ibis, that spills to a private temporary folder. A context manager."""
+    """One DuckDB, reached through Ibis, that spills to a private temporary folder. A context manager.
 
-    def __init__(self, memory_limit: str | None = None):
+    It reads and checks every file, and counts too where ``plan.yml`` names no other engine (``engines.py``).
+    """
+
+    def __init__(self, memory_limit: str | None = None, threads: int | None = None):
         self._spill = tempfile.TemporaryDirectory(prefix="micromarket-")
         self.ibis = ibis.duckdb.connect(temp_directory=self._spill.name)
         self.duck: Any = self.ibis.con
@@ -45,6 +48,8 @@ class Engine:
         self.duck.execute("SET TimeZone = 'UTC'")  # the same day from the same record on every machine
         if memory_limit:
             self.duck.execute("SET memory_limit = ?", [memory_limit])
+        if threads:
+            self.duck.execute("SET threads = ?", [threads])
 
     def __enter__(self) -> Engine:
         return self
@@ -67,6 +72,10 @@ class Engine:
         """An expression, computed once."""
         self.duck.execute(f'CREATE OR REPLACE TABLE "{name}" AS {ibis.to_sql(table, dialect="duckdb")}')
         return self.ibis.table(name)
+
+    def take(self, name: str, table: ibis.Table) -> ibis.Table:
+        """A table of the reading engine, here where the counting is done: the same."""
+        return table
 
 
 def _quoted(path: Path) -> str:
@@ -202,18 +211,22 @@ def _register_file(engine: Engine, source: Source, path: Path, name: str) -> Any
     return None
 
 
+def connect(connection: str, shown_as: str, key: str) -> Any:
+    """The Ibis backend of a connection URL; variables of the environment are filled in here and never shown."""
+    try:
+        return ibis.connect(expand_variables(connection))
+    except ValueError as error:
+        raise InputError([Problem(shown_as, str(error), column=key)]) from error
+    except Exception as error:
+        # the driver's message may repeat the URL, which may hold a password: only the error's type is shown
+        raise InputError([Problem(shown_as, "a database that answers", value=type(error).__name__)]) from error
+
+
 def _from_database(engine: Engine, source: Source, name: str) -> None:
     """Runs the query where the data is and streams the result over, batch by batch."""
     assert source.connection is not None
     assert source.sql is not None
-    try:
-        remote = ibis.connect(expand_variables(source.connection))
-    except ValueError as error:
-        raise InputError([Problem(source.shown_as, str(error), column=f"data.{source.table}.connection")]) from error
-    except Exception as error:
-        # the driver's message may repeat the URL, which may hold a password: only the error's type is shown
-        expected = "a database that answers"
-        raise InputError([Problem(source.shown_as, expected, value=type(error).__name__)]) from error
+    remote = connect(source.connection, source.shown_as, f"data.{source.table}.connection")
     try:
         engine.put(name, remote.sql(source.sql).to_pyarrow_batches())
     except Exception as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -117,16 +118,21 @@ def _column_violations(raw: ir.Table, table: str, as_of: dt.date) -> list[_Viola
     return found
 
 
+def _row(record: Mapping[str, Any]) -> int | None:
+    """The number of a record; ``None`` where the table lives in a database, which keeps no order."""
+    return None if record[ROW] is None else int(record[ROW])
+
+
 def _place(raw: RawTable, violation: _Violation, n: int) -> Problem:
     """The first row that breaks a rule, found on the numbered view."""
     rows = raw.numbered.select(ROW, violation.column, bad=violation.bad).filter(ibis._.bad)
-    first = rows.order_by(ROW).limit(1).to_pyarrow().to_pylist()[0]
+    first = rows.order_by(ROW, violation.column).limit(1).to_pyarrow().to_pylist()[0]
     value = first[violation.column]
     return Problem(
         raw.source.shown_as,
         violation.expected,
         column=violation.column,
-        row=int(first[ROW]),
+        row=_row(first),
         value="nothing" if value is None else shown(value),
         more=n - 1,
     )
@@ -191,12 +197,10 @@ def _duplicates(raw: RawTable, key: tuple[str, ...]) -> list[Problem]:
         return []
     rows = raw.numbered.select(ROW, **{k: _key(raw.numbered, table, k) for k in key}).semi_join(repeated, list(key))
     second = rows.mutate(_nth=ibis.row_number().over(group_by=list(key), order_by=ROW)).filter(ibis._._nth == 1)
-    first = second.order_by(ROW).limit(1).to_pyarrow().to_pylist()[0]
+    first = second.order_by(ROW, *key).limit(1).to_pyarrow().to_pylist()[0]
     value = ", ".join(shown(first[k]) for k in key)
     expected = f"one row for each {' x '.join(key)}"
-    return [
-        Problem(raw.source.shown_as, expected, column=key[-1], row=int(first[ROW]), value=value, more=int(total) - 1)
-    ]
+    return [Problem(raw.source.shown_as, expected, column=key[-1], row=_row(first), value=value, more=int(total) - 1)]
 
 
 def check_references(raw: RawTable, known: Mapping[str, ir.Table]) -> list[Problem]:
@@ -214,9 +218,9 @@ def check_references(raw: RawTable, known: Mapping[str, ir.Table]) -> list[Probl
 
         n = int(strangers(raw.table).count().execute())
         if n:
-            first = strangers(raw.numbered).order_by(ROW).limit(1).to_pyarrow().to_pylist()[0]
+            first = strangers(raw.numbered).order_by(ROW, "_id").limit(1).to_pyarrow().to_pylist()[0]
             expected = f"a {column} of the table {other}"
-            row, value = int(first[ROW]), shown(first["_id"])
+            row, value = _row(first), shown(first["_id"])
             problems.append(Problem(raw.source.shown_as, expected, column=column, row=row, value=value, more=n - 1))
     return problems
 

@@ -14,6 +14,8 @@ import pandas as pd
 
 NO_SEGMENT, UNKNOWN_SEGMENT = "All", "Unknown"
 DAYS_PER_MONTH = 365.25 / 12
+#: Money (in any currency) that is less than a purchase.
+NOTHING = 1e-5
 
 
 class Tables(Protocol):
@@ -35,6 +37,7 @@ def purchase_days(dataset: Tables, margin_rate: float | None, until: dt.date) ->
     """One row per customer and day up to ``until``: amount and margin (money, refunds netted), purchase (0 or 1).
 
     Several purchases on one day are one; a day that nets to nothing or less is no purchase but its money counts.
+    Nothing is what floats leave of a sum that cancels, whose last bits depend on the order an engine adds in.
     Where a transaction has no margin of its own, ``margin_rate`` times its amount stands in.
     """
     t = dataset.table("transactions")
@@ -43,7 +46,7 @@ def purchase_days(dataset: Tables, margin_rate: float | None, until: dt.date) ->
         margin = t.margin.fill_null(margin)
     t = t.filter(t.date <= ibis.literal(until, "date")).select("customer_id", "date", "amount", margin=margin)
     days = t.group_by("customer_id", "date").aggregate(amount=t.amount.sum(), margin=t.margin.sum())
-    return days.mutate(bought=ibis.ifelse(days.amount > 0, 1, 0))
+    return days.mutate(bought=ibis.ifelse(days.amount > NOTHING, 1, 0))
 
 
 def purchase_customers(days: ibis.Table, until: dt.date) -> ibis.Table:
@@ -67,15 +70,21 @@ def purchase_customers(days: ibis.Table, until: dt.date) -> ibis.Table:
     )
 
 
-def count_purchases(customers: ibis.Table, buyers: ibis.Table) -> pd.DataFrame:
+def count_purchases(customers: ibis.Table, buyers: ibis.Table, later: ibis.Table | None = None) -> pd.DataFrame:
     """Customers by market, segment and exact history (days), with sums that the spend models need.
 
     Columns: market_id, segment, x, t_x, T, customers, amount, margin (sums, money), amount2, margin2, amount_margin
     (sums of squares and products), n, total, square (count, sum and sum of squares of customers' log mean spend per
-    purchase, where positive).
+    purchase, where positive). With ``later`` (see :func:`later_purchases`) also later, later2 (sums of purchases in a
+    hidden window and of their squares).
     """
     t = customers.inner_join(buyers, "customer_id")
-    positive = t.amount > 0
+    hidden = {}
+    if later is not None:
+        t = t.left_join(later.select("customer_id", "later"), "customer_id").drop("customer_id_right")
+        t = t.mutate(later=t.later.fill_null(0).cast("float64"))
+        hidden = {"later": t.later.sum(), "later2": (t.later * t.later).sum()}
+    positive = t.amount > NOTHING
     log = (ibis.greatest(t.amount, 1e-9) / (t.x + 1)).ln()
     return _sorted(
         t.group_by("market_id", "segment", "x", "t_x", "T").aggregate(
@@ -88,6 +97,7 @@ def count_purchases(customers: ibis.Table, buyers: ibis.Table) -> pd.DataFrame:
             n=positive.cast("float64").sum(),
             total=ibis.ifelse(positive, log, 0.0).sum(),
             square=ibis.ifelse(positive, log * log, 0.0).sum(),
+            **hidden,
         ),
         ["market_id", "segment", "x", "t_x", "T"],
     )
@@ -95,7 +105,7 @@ def count_purchases(customers: ibis.Table, buyers: ibis.Table) -> pd.DataFrame:
 
 def count_spend(customers: ibis.Table, buyers: ibis.Table) -> pd.DataFrame:
     """Customers by segment, number of purchases n and mean spend per purchase in steps of 1% (for Gamma-Gamma)."""
-    t = customers.inner_join(buyers.filter(buyers.amount > 0), "customer_id")
+    t = customers.inner_join(buyers.filter(buyers.amount > NOTHING), "customer_id")
     t = t.mutate(n=t.x + 1)
     t = t.mutate(step=((t.amount / t.n).ln() * 100).round().cast("int32"))
     by = ["segment", "n", "step"]
@@ -105,12 +115,11 @@ def count_spend(customers: ibis.Table, buyers: ibis.Table) -> pd.DataFrame:
     return _sorted(counted, by)
 
 
-def later_purchases(customers: ibis.Table, days: ibis.Table, known: ibis.Table, after: dt.date) -> pd.DataFrame:
-    """market_id, segment, purchases: of the customers in ``known``, on days after ``after``."""
-    later = days.filter((days.date > ibis.literal(after, "date")) & (days.bought == 1))
-    t = customers.inner_join(later.semi_join(known, "customer_id"), "customer_id")
-    by = ["market_id", "segment"]
-    return _sorted(t.group_by(by).aggregate(purchases=t.bought.sum().cast("float64")), by)
+def later_purchases(days: ibis.Table, after: dt.date, until: dt.date) -> ibis.Table:
+    """customer_id, later: purchases (count) on days after ``after`` up to ``until``."""
+    hidden = days.filter((days.date > ibis.literal(after, "date")) & (days.date <= ibis.literal(until, "date")))
+    hidden = hidden.filter(hidden.bought == 1)
+    return hidden.group_by("customer_id").aggregate(later=hidden.bought.sum())
 
 
 def contract_customers(dataset: Tables, until: dt.date) -> ibis.Table:
@@ -124,12 +133,17 @@ def contract_customers(dataset: Tables, until: dt.date) -> ibis.Table:
     ended = s.ended_on if "ended_on" in s.columns else ibis.null("date")
     s = s.filter(s.started_on <= day).select("customer_id", "started_on", "monthly_value", ended=ended)
     s = s.mutate(running=s.ended.isnull() | (s.ended > day))
-    per = s.group_by("customer_id").aggregate(
-        start=s.started_on.min(),
-        last=s.ended.max(where=~s.running),
-        active=s.running.cast("int32").sum(),
-        value_now=s.monthly_value.sum(where=s.running),
-        value_last=s.monthly_value.argmax(s.ended.fill_null(day)),
+    s = s.mutate(running=s.running.cast("int32"), ended=ibis.ifelse(s.running, ibis.null("date"), s.ended))
+    # contracts that end on the same day together, so that it doesn't matter which of them an engine meets first
+    ends = s.group_by("customer_id", "ended").aggregate(
+        start=s.started_on.min(), running=s.running.sum(), value=s.monthly_value.sum()
+    )
+    per = ends.group_by("customer_id").aggregate(
+        start=ends.start.min(),
+        last=ends.ended.max(),
+        active=ends.running.sum(),
+        value_now=ends.value.sum(where=ends.running > 0),
+        value_last=ends.value.argmax(ends.ended),
     )
     gone = per.active == 0
     return per.select(
@@ -142,18 +156,29 @@ def contract_customers(dataset: Tables, until: dt.date) -> ibis.Table:
 
 
 def count_contracts(
-    customers: ibis.Table, contracts: ibis.Table, until: dt.date, since: dt.date | None = None
+    customers: ibis.Table,
+    contracts: ibis.Table,
+    until: dt.date,
+    since: dt.date | None = None,
+    later: ibis.Table | None = None,
 ) -> pd.DataFrame:
     """Customers by market, segment, whole months of age when first and last observed, and whether they have left.
 
     Columns: market_id, segment, entry, age (whole months), gone, customers, entry_part, age_part (sums of the
     fractions of a month beyond), value, value2 (sums of monthly value and its square, money), recent (customers who
-    started in the last two years), recent_value.
+    started in the last year), recent_value.
 
     ``since``: the day from which ended contracts are recorded; who started before is observed from then on only.
+    With ``later`` (contract_customers on a later day) also left: customers there on ``until`` and gone by then.
     """
     day = ibis.literal(until, "date")
     t = customers.inner_join(contracts, "customer_id")
+    hidden = {}
+    if later is not None:
+        then = later.select("customer_id", gone_later="gone")
+        t = t.left_join(then, "customer_id").drop("customer_id_right")
+        t = t.mutate(left=ibis.ifelse((t.gone == 0) & (t.gone_later == 1), 1.0, 0.0))
+        hidden = {"left": t["left"].sum()}
     if since is not None:
         t = t.filter(t.end >= ibis.literal(since, "date"))
     # a contract that ends when a month is full ends in that month, not in the next
@@ -163,7 +188,7 @@ def count_contracts(
     if since is not None:
         before = ibis.greatest(ibis.literal(since, "date").delta(t.start, unit="day").cast("float64"), 0.0)
         before = ibis.least(before / DAYS_PER_MONTH, months)
-    recent = ibis.ifelse(t.start > day - ibis.interval(days=730), 1.0, 0.0)
+    recent = ibis.ifelse(t.start > day - ibis.interval(days=365), 1.0, 0.0)
     t = t.mutate(months=months, before=before, recent=recent)
     t = t.mutate(age=t.months.floor().cast("int32"), entry=t.before.floor().cast("int32"))
     by = ["market_id", "segment", "entry", "age", "gone"]
@@ -176,17 +201,10 @@ def count_contracts(
             value2=(t.value * t.value).sum(),
             recent=t.recent.sum(),
             recent_value=(t.recent * t.value).sum(),
+            **hidden,
         ),
         by,
     )
-
-
-def later_departures(customers: ibis.Table, before: ibis.Table, now: ibis.Table) -> pd.DataFrame:
-    """market_id, segment, departures: customers there in ``before`` and gone in ``now`` (two dates' customers)."""
-    there = before.filter(before.gone == 0)
-    t = customers.inner_join(now.filter(now.gone == 1).semi_join(there, "customer_id"), "customer_id")
-    by = ["market_id", "segment"]
-    return _sorted(t.group_by(by).aggregate(departures=t.customer_id.count().cast("float64")), by)
 
 
 def contract_bounds(contracts: ibis.Table) -> dict[str, Any]:
