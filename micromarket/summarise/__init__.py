@@ -14,7 +14,15 @@ from micromarket import geography
 from micromarket.load import Dataset
 from micromarket.market_data import MarketData
 from micromarket.notes import Assumption, Notes
-from micromarket.summarise.customers import read_contracts, read_customers, read_purchases, records_begin_on
+from micromarket.segmentation import Segmentation, describe_segments, said, segment_rules
+from micromarket.summarise.customers import (
+    customers_in_history,
+    purchases_in_history,
+    read_contracts,
+    read_customers,
+    read_purchases,
+    records_begin_on,
+)
 from micromarket.summarise.history import market_cells, market_history
 from micromarket.summarise.leads import leads_by_month
 from micromarket.summarise.panel import current_spend, frequency_and_anchor, market_panel, spend_by_period
@@ -30,12 +38,15 @@ def summarise(dataset: Dataset) -> MarketData:
     MarketData
         With the notes of the stage in ``facts`` and ``notes``; ``.write(workspace)`` leaves both for the next stages.
     """
-    customers = read_customers(dataset)
+    rules = segment_rules(dataset)
+    customers = read_customers(dataset, rules)
     contracts = read_contracts(dataset) if dataset.settings.economics.relationship == "contractual" else None
     purchases = read_purchases(dataset) if contracts is None and dataset.has("transactions") else None
     markets = _markets(dataset, customers)
     records_begin = None if contracts is None else records_begin_on(contracts, dataset.settings.as_of)
-    history = market_history(dataset, customers, contracts, purchases, records_begin)
+    purchases_then = purchases_in_history(dataset, purchases, rules)
+    customers_then = customers_in_history(dataset, customers, rules)
+    history = market_history(dataset, customers_then, contracts, purchases_then, records_begin)
     cells = market_cells(dataset, customers, contracts, purchases, history)
     totals = cells.groupby("market_id")["customers"].sum()
     markets["customers"] = markets["market_id"].map(totals).fillna(0.0)
@@ -43,7 +54,10 @@ def summarise(dataset: Dataset) -> MarketData:
     spend = spend_by_period(dataset, frequency, anchor)
     panel = market_panel(dataset, customers, purchases, frequency, anchor, spend, records_begin)
     current, covered_days = current_spend(dataset, markets, spend, frequency)
-    notes = _notes(dataset, markets, cells, history, spend, frequency, covered_days, purchases, records_begin)
+    segmentation = describe_segments(dataset, customers, rules)
+    notes = _notes(
+        dataset, segmentation, markets, cells, history, spend, frequency, covered_days, purchases, records_begin
+    )
     return MarketData(
         markets=markets,
         neighbours=geography.neighbours(markets) if "geometry" in markets.columns else None,
@@ -74,6 +88,7 @@ def _markets(dataset: Dataset, customers: ibis.Table) -> pd.DataFrame:
 
 def _notes(
     dataset: Dataset,
+    segmentation: Segmentation,
     markets: pd.DataFrame,
     cells: pd.DataFrame,
     history: pd.DataFrame,
@@ -123,6 +138,7 @@ def _notes(
     if purchases is not None:
         text = "A customer is on the books who bought in the last 12 months; who didn't counts as gone."
         assumptions.append(Assumption(text, "definition"))
+    assumptions += said(segmentation)
     revenue = cells["revenue_last_year"]
     return Notes(
         numbers={
@@ -135,6 +151,7 @@ def _notes(
             "spend_last_year": None if spend is None else float(_last_year(spend)),
             "channels": [] if spend is None else sorted(spend["channel"].unique().tolist()),
             "segments": sorted(cells["segment"].unique().tolist()),
+            "segmentation": segmentation.numbers(),
             "history_months": int(history["month"].nunique()),
             "tables": sorted(dataset.tables),
             "rows": dict(sorted(dataset.rows.items())),

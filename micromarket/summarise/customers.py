@@ -8,38 +8,39 @@ import ibis
 import pandas as pd
 
 from micromarket.load import Dataset
-
-NO_SEGMENT = "All"
-
-
-def read_customers(dataset: Dataset) -> ibis.Table:
-    """customer_id, market_id, segment, acquired_on (the first contract or purchase where the company doesn't say)."""
-    t = dataset.table("customers")
-    segment = t.segment.fill_null("Unknown") if "segment" in t.columns else ibis.literal(NO_SEGMENT)
-    acquired = t.acquired_on if "acquired_on" in t.columns else ibis.null("date")
-    t = t.select("customer_id", "market_id", segment=segment, acquired_on=acquired)
-    first = None
-    if dataset.has("subscriptions"):
-        s = dataset.table("subscriptions")
-        first = s.group_by("customer_id").aggregate(first_on=s.started_on.min())
-    elif dataset.has("transactions"):
-        s = dataset.table("transactions")
-        first = s.group_by("customer_id").aggregate(first_on=s.date.min())
-    if first is not None:
-        t = t.left_join(first, "customer_id")
-        t = t.mutate(acquired_on=t.acquired_on.fill_null(t.first_on)).drop("first_on")
-    return _kept(dataset, "customers_", t)
+from micromarket.segmentation import Rules, segmented_customers, segments_at_purchase
 
 
-def _kept(dataset: Dataset, name: str, table: ibis.Table) -> ibis.Table:
-    """Computed once in the engine, then read many times."""
-    dataset.engine.duck.execute(f'CREATE OR REPLACE TABLE "_{name}" AS {ibis.to_sql(table, dialect="duckdb")}')
-    return dataset.engine.ibis.table(f"_{name}")
+def read_customers(dataset: Dataset, rules: Rules | None = None) -> ibis.Table:
+    """customer_id, market_id, segment, acquired_on (the first contract or purchase where the company doesn't say).
+
+    ``segment``: see :func:`micromarket.segmentation.segmented_customers`.
+    """
+    return segmented_customers(dataset, rules)
+
+
+def customers_in_history(dataset: Dataset, customers: ibis.Table, rules: Rules | None) -> ibis.Table:
+    """The customers in the segment that they were won into: what :func:`~.history.market_history` counts by month.
+
+    The same as ``customers`` but where segments follow from behaviour: then a new customer is new, whatever it has
+    become since. Segments that nobody is won into keep a row for their markets, without a date.
+    """
+    if rules is None or rules.basis != "purchases":
+        return customers
+    then = dataset.kept("purchases_then")
+    pairs = then.select("market_id", "segment").union(customers.select("market_id", "segment"), distinct=True)
+    bought = dataset.table("transactions")
+    firsts = bought.group_by("customer_id").aggregate(date=bought.date.min())
+    entered = then.inner_join(firsts, ["customer_id", "date"]).select("customer_id", "segment").distinct()
+    won = customers.drop("segment").left_join(entered, "customer_id").drop("customer_id_right")
+    won = won.filter(won.segment.notnull()).select("market_id", "segment", "acquired_on")
+    others = customers.anti_join(firsts, "customer_id").select("market_id", "segment", "acquired_on")
+    return won.union(others).union(pairs.mutate(acquired_on=ibis.null("date")))
 
 
 def read_contracts(dataset: Dataset) -> ibis.Table:
     """customer_id, market_id, segment, started_on, ended_on (last day, empty: active), monthly_value."""
-    s, c = dataset.table("subscriptions"), dataset.engine.ibis.table("_customers_")
+    s, c = dataset.table("subscriptions"), dataset.kept("segmented_customers")
     if "ended_on" not in s.columns:
         s = s.mutate(ended_on=ibis.null("date"))
     joined = s.inner_join(c.select("customer_id", "market_id", "segment"), "customer_id")
@@ -67,8 +68,16 @@ def records_begin_on(contracts: ibis.Table, as_of: dt.date) -> dt.date | None:
 
 
 def read_purchases(dataset: Dataset) -> ibis.Table:
-    """customer_id, market_id, segment, date, amount, margin (empty where the company doesn't say)."""
-    t, c = dataset.table("transactions"), dataset.engine.ibis.table("_customers_")
+    """customer_id, market_id, segment (today's), date, amount, margin (empty where the company doesn't say)."""
+    t, c = dataset.table("transactions"), dataset.kept("segmented_customers")
     margin = t.margin if "margin" in t.columns else ibis.null("float64")
     t = t.select("customer_id", "date", "amount", margin=margin)
     return t.inner_join(c.select("customer_id", "market_id", "segment"), "customer_id")
+
+
+def purchases_in_history(dataset: Dataset, purchases: ibis.Table | None, rules: Rules | None) -> ibis.Table | None:
+    """The purchases in the segment that their buyers were in *then* (see :func:`segments_at_purchase`)."""
+    if purchases is None or rules is None or rules.basis != "purchases":
+        return purchases
+    then = purchases.drop("segment").inner_join(segments_at_purchase(dataset, rules), ["customer_id", "date"])
+    return dataset.keep("purchases_then", then)
