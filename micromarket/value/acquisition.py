@@ -198,7 +198,8 @@ def _words(
             if dear and len(level.keys) > 1:
                 shown = listed(dear[:4]) + (" and others" if len(dear) > 4 else "")
                 warnings.append(
-                    f"By {kind}, a new customer brings less margin within {months} months than winning it costs: {shown}."
+                    f"By {kind}, a new customer brings less margin within {months} months than winning it costs:"
+                    f" {shown}."
                 )
     assumptions = [
         Assumption(

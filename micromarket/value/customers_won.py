@@ -66,7 +66,11 @@ class Purchased:
 
 def channel_key(names: pd.Series) -> pd.Series:
     """What makes two spellings of a channel the same: spaces and capitals don't count; empty where there is no name."""
-    return names.astype("object").map(lambda v: " ".join(v.split()).casefold() if isinstance(v, str) else "")
+    return names.astype("object").map(lambda v: _tidy(v).casefold() if isinstance(v, str) else "")
+
+
+def _tidy(name: object) -> str:
+    return " ".join(str(name).split())
 
 
 def customers_acquired(dataset: s.Tables) -> ibis.Table:
@@ -134,7 +138,7 @@ def spend_and_customers(
         leads = _leads_won(dataset, begin, end, frequency)
         if leads is not None and len(leads):
             won = _with_leads(everyone, leads)
-            channel_periods = leads.groupby(["channel", "block"], as_index=False)["n"].sum()
+            channel_periods = leads.groupby(["channel", "block"], as_index=False)[["n"]].sum()
             warnings.append(
                 "Which channel won a customer is read from the leads won, as customers have no channel of their own."
             )
@@ -165,12 +169,9 @@ def _from_outcomes(
         return pd.DataFrame(dict.fromkeys(columns, _NOBODY)), pd.DataFrame()
     panel = data.panel[(data.panel["period"] >= first) & (data.panel["period"] <= last)].astype({"market_id": object})
     panel = panel.assign(block=_blocks(panel["period"], first, frequency))
-    n = (
-        panel.groupby(["market_id", "block"], as_index=False)["new_customers"]
-        .sum()
-        .rename(columns={"new_customers": "n"})
-    )
-    total = n.groupby("market_id", as_index=False)["n"].sum()
+    panel["n"] = panel["new_customers"]
+    n = panel.groupby(["market_id", "block"], as_index=False)[["n"]].sum()
+    total = n.groupby("market_id", as_index=False)[["n"]].sum()
     return total[total["n"] > 0].assign(segment=None, channel=None)[columns], n
 
 
@@ -197,32 +198,27 @@ def _leads_won(dataset: s.Tables, begin: dt.date, end: dt.date, frequency: str) 
 
 
 def _with_leads(everyone: pd.DataFrame, leads: pd.DataFrame) -> pd.DataFrame:
-    """Customers won by channel: leads won, those without a market or segment spread over customers like the rest.
+    """Customers won by channel: leads won; those without a market or segment lie like the channel's others.
 
     Where more leads are won than customers are booked, the leads are scaled down to the customers.
     """
-    by_channel = leads.groupby("channel")["n"].sum()
-    scale = min(1.0, everyone["n"].sum() / by_channel.sum())
-    placed = leads[leads["market_id"].notna()].groupby(["market_id", "channel"])["n"].sum()
-    in_market = everyone.groupby("market_id")["n"].sum()
-    if placed.empty:
-        placed = pd.DataFrame(
-            np.outer(in_market / in_market.sum(), by_channel), in_market.index, by_channel.index
-        ).stack()
-        placed.index.names = ["market_id", "channel"]
-    placed = placed * placed.index.get_level_values("channel").map(by_channel / placed.groupby("channel").sum()) * scale
-    placed = placed[placed.index.get_level_values("market_id").isin(in_market.index)]
-    share = everyone.assign(share=everyone["n"] / everyone["market_id"].map(in_market))[
-        ["market_id", "segment", "share"]
-    ]
-    won = placed.rename("n").reset_index().merge(share, on="market_id")
-    won["n"] *= won.pop("share")
-    booked = won.groupby(["market_id", "segment"])["n"].sum()
-    rest = everyone.set_index(["market_id", "segment"])["n"]
-    rest = (
-        (rest - booked.reindex(rest.index).fillna(0.0)).clip(lower=0.0).rename("n").reset_index().assign(channel=None)
-    )
-    return pd.concat([won, rest], ignore_index=True)[["market_id", "segment", "channel", "n"]]
+    by = ["market_id", "segment"]
+    total = leads.groupby("channel")["n"].sum()
+    total = total * min(1.0, everyone["n"].sum() / total.sum())
+    if leads["segment"].isna().all():
+        share = everyone[[*by, "n"]].assign(share=everyone["n"] / everyone.groupby("market_id")["n"].transform("sum"))
+        leads = leads.drop(columns="segment").merge(share[[*by, "share"]], on="market_id")
+        leads["n"] *= leads["share"]
+    known = leads[leads["market_id"].notna() & leads["segment"].notna()]
+    placed = known.groupby([*by, "channel"], as_index=False)[["n"]].sum()
+    parts = [everyone[[*by, "n"]].assign(channel=name) for name in sorted(set(total.index) - set(placed["channel"]))]
+    placed = pd.concat([placed, *parts], ignore_index=True)
+    own = placed.groupby("channel")["n"].transform("sum")
+    placed["n"] *= placed["channel"].map(total).to_numpy(float) / own
+    led = placed.groupby(by, as_index=False)[["n"]].sum()
+    rest = everyone[[*by, "n"]].merge(led, on=by, how="left", suffixes=("", "_led"))
+    rest["n"] = (rest["n"] - rest["n_led"].fillna(0.0)).clip(lower=0.0)
+    return pd.concat([placed, rest[[*by, "n"]].assign(channel=None)], ignore_index=True)[[*by, "channel", "n"]]
 
 
 def _assemble(
@@ -234,8 +230,8 @@ def _assemble(
     first = pd.Timestamp(days[0])
     won = won.assign(key=channel_key(won["channel"]))
     spent = spend.groupby("key")["amount"].sum()
-    labels = {k: str(v) for k, v in won[won["key"] != ""].groupby("key")["channel"].first().items()}
-    labels |= {k: str(v) for k, v in spend.groupby("key")["channel"].first().items()}
+    labels = {str(k): _tidy(v) for k, v in won[won["key"] != ""].groupby("key")["channel"].first().items()}
+    labels |= {str(k): _tidy(v) for k, v in spend.groupby("key")["channel"].first().items()}
     booked = won.groupby("key")["n"].sum()
     keys = ["", *sorted(labels)]
     channel = pd.Index(keys)
@@ -335,8 +331,8 @@ def costs_on_record(dataset: s.Tables, as_of: dt.date, cells: Cells, of_new: np.
     if counted.empty:
         return None
     counted = counted.assign(key=channel_key(counted["channel"]))
-    labels = {k: str(v) for k, v in counted[counted["key"] != ""].groupby("key")["channel"].first().items()}
-    keys = pd.Index(["", *sorted(map(str, labels))])
+    labels = {str(k): _tidy(v) for k, v in counted[counted["key"] != ""].groupby("key")["channel"].first().items()}
+    keys = pd.Index(["", *sorted(labels)])
     n, paid, cost, squares = (
         _by_channel_and_cell(counted, keys, cells, of_new, c) for c in ("n", "paid", "cost", "squares")
     )

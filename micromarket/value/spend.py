@@ -7,7 +7,7 @@ import pandas as pd
 
 from micromarket.value.gamma_gamma import GammaGamma
 from micromarket.value.model import Cells, LogQuadratic
-from micromarket.value.pooling import MarketEffects, Posterior, gamma, normal
+from micromarket.value.pooling import CellLikelihood, MarketEffects, Posterior, gamma, normal, poisson
 from micromarket.value.prior_mean import fit_effects
 from micromarket.value.purchases import FEWEST_CUSTOMERS, Histories
 from micromarket.value.signal import Component, analysis_of_variance
@@ -34,8 +34,32 @@ def money_effects(
     safe = np.maximum(expected, 1e-100)
     size = np.where(expected > 0, safe**2 / np.maximum(variance, 1e-6 * safe**2), 0.0)
     ratio = np.where(expected > 0, amount / safe, 1.0)
-    effects, used = fit_effects(gamma(ratio, size), cells, X, fixed=fixed)
+    effects, used = fit_effects(_net(ratio, size), cells, X, fixed=fixed)
     return effects.posterior_, level, used
+
+
+_LOWEST_RATIO = 0.25  # of a cell's money to its segment's, that a gamma mean still describes
+_NOTHING = 0.02  # the ratio that stands for nothing or less: effects are on the log scale
+
+
+def _net(ratio: np.ndarray, size: np.ndarray) -> CellLikelihood:
+    """Gamma means; where refunds leave a cell with next to nothing or less, a variance in proportion to the mean.
+
+    No gamma mean is near 0 or below by chance, so one large refund would be certain proof of a worthless market. With
+    a variance that falls with the mean only (quasi-Poisson, McCullagh & Nelder 1989, ch. 9) it is weak evidence of a
+    poor one, and the market stays near its peers.
+    """
+    low = ratio < _LOWEST_RATIO
+    if not low.any():
+        return gamma(ratio, size)
+    plain = gamma(np.where(low, 1.0, ratio), size)
+    poor = poisson(size * np.maximum(ratio, _NOTHING), size)
+
+    def at(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        (g, h), (g_low, h_low) = plain(theta), poor(theta)
+        return np.where(low[:, None], g_low, g), np.where(low[:, None, None], h_low, h)
+
+    return at
 
 
 def basket_variance(histories: Histories, counts: pd.DataFrame, cells: Cells) -> np.ndarray:
@@ -133,7 +157,9 @@ def pool_current(
     amount = n * np.exp(mean.centre)
     scale = segment_ratio(cells, amount, n * of_new)
     level = np.maximum(of_new * np.where(scale > 0, scale, 1.0)[cells.segment], 1e-300)
-    within = np.where(n > 1, np.maximum(squares - amount**2 / np.maximum(n, 1), 0.0) / level**2, 0.0)
+    some = (n > 1) & (amount > 0) & (level > 1e-100)
+    squared = np.where(some, level, 1.0) ** 2
+    within = np.where(some, np.maximum(squares - amount**2 / np.maximum(n, 1), 0.0) / squared, 0.0)
     freedom = cells.by_segment(np.maximum(n - 1, 0.0))
     variation = np.maximum(cells.by_segment(within) / np.maximum(freedom, 1.0), 1e-4)[cells.segment]
     effects = MarketEffects().fit(
