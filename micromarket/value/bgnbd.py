@@ -5,30 +5,22 @@ Fader, Hardie & Lee 2005, "Counting your customers the easy way", Marketing Scie
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable
+from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
-from scipy.special import digamma, gammaln, polygamma
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
+from scipy.special import betaln, digamma, gammaln, polygamma
 
-from micromarket.value.newton import Derivatives, Maximum, add_normal_prior, log_scale, maximise
-from micromarket.value.quadrature import residual_paths
+from micromarket.value.buy_till_you_die import BuyTillYouDie, Rows, negative_binomial
+from micromarket.value.compression import Counts
+from micromarket.value.covariates import Linked, dropout_link
+from micromarket.value.quadrature import beta_nodes, paths_at_nodes
 
+_CHUNK = 8192  # rows that stay in the cache
+_FEW = 64  # groups that are summed one by one
 
-def compress(
-    x: np.ndarray, t_x: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct (x, t_x, T) and how many customers share each: the likelihood needs no more."""
-    x, t_x, T = (np.asarray(v, float) for v in (x, t_x, T))
-    counts = np.ones(len(x)) if weights is None else np.asarray(weights, float)
-    order = np.lexsort((t_x, x, T))
-    x, t_x, T, counts = x[order], t_x[order], T[order], counts[order]
-    if len(x) == 0:
-        return x, t_x, T, counts
-    new = np.concatenate([[True], (np.diff(x) != 0) | (np.diff(t_x) != 0) | (np.diff(T) != 0)])
-    first = np.flatnonzero(new)
-    return x[first], t_x[first], T[first], np.add.reduceat(counts, first)
+Sums = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def time_terms(
@@ -76,7 +68,7 @@ def time_terms(
     return -s * log_near + np.log(total), gradient, hessian
 
 
-class BetaGeoNBD(BaseEstimator):
+class BetaGeoNBD(BuyTillYouDie):
     """BG/NBD by maximum likelihood: Newton's method with analytic derivatives on compressed exact counts.
 
     Parameters
@@ -85,6 +77,8 @@ class BetaGeoNBD(BaseEstimator):
         Standard deviation of a normal prior on the log parameters around plausible values (none: pure maximum
         likelihood). A wide one (2) leaves ordinary data alone and gives a finite answer where, for instance, nobody
         has bought twice.
+    coef_sd : float, optional
+        Ridge on the coefficients of covariates, see :class:`~micromarket.value.buy_till_you_die.BuyTillYouDie`.
     tolerance : float
         Largest absolute gradient of the mean log-likelihood at convergence.
 
@@ -92,12 +86,19 @@ class BetaGeoNBD(BaseEstimator):
     ----------
     r_, alpha_, a_, b_ : float
         ``alpha_`` in the unit of time of the data.
+    coef_ : DataFrame or None
+        Covariates x (purchase_rate, dropout).
     log_likelihood_ : float
         Without the prior.
     converged_ : bool
         By the norm of the gradient.
-    covariance_ : array of shape (4, 4)
-        Of the log parameters (inverse information).
+    covariance_ : array of shape (4, 4), or (4 + 2 p, 4 + 2 p) with p covariates
+        Of the log parameters, then the coefficients (inverse information).
+
+    See Also
+    --------
+    micromarket.value.mbgnbd.ModifiedBetaGeoNBD : customers may leave right after the first purchase.
+    micromarket.value.paretonbd.ParetoNBD : customers may leave at any time.
 
     Examples
     --------
@@ -106,112 +107,172 @@ class BetaGeoNBD(BaseEstimator):
     True
     """
 
-    def __init__(self, prior_sd: float | None = None, tolerance: float = 1e-9):
-        self.prior_sd = prior_sd
-        self.tolerance = tolerance
+    _names: ClassVar[tuple[str, ...]] = ("r", "alpha", "a", "b")
+    #: 1 where the first purchase, too, may be the last (MBG/NBD): b becomes b + 1 in all that follows it.
+    _first: ClassVar[int] = 0
 
-    def fit(self, x: np.ndarray, t_x: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None) -> Self:
-        """Repeat purchases ``x``, time of the last one ``t_x`` and length of observation ``T``, both since the first
-        purchase; ``weights``: number of customers per row.
+    def _link(self, base: np.ndarray, eta: np.ndarray) -> Linked:
+        return dropout_link(base, eta)
 
-        Raises
-        ------
-        ValueError
-            No customers, or times out of order (0 <= t_x <= T).
-        """
-        x, t_x, T, w = compress(x, t_x, T, weights)
-        if w.sum() <= 0:
-            raise ValueError("BG/NBD needs at least one customer")
-        if (t_x < 0).any() or (t_x > T).any() or (x < 0).any():
-            raise ValueError("BG/NBD needs 0 <= t_x <= T and x >= 0 for every customer")
-        n = w.sum()
-        mean_T, mean_x = max((w * T).sum() / n, 1e-9), (w * x).sum() / n
-        centre = np.log([0.5, 0.5 * mean_T / (mean_x + 0.5), 0.8, 2.5])
-        levels, index = np.unique(x, return_inverse=True)
-        per_level = np.bincount(index, weights=w)
-        one, many = x == 0, x > 0
-        T0, w0 = T[one], w[one]
-        rows = (x[many], t_x[many], T[many])
-        wm = w[many]
+    def _centre(self, mean_x: float, mean_T: float) -> np.ndarray:
+        return np.log([0.5, 0.5 * mean_T / (max(mean_x, 1e-9) + 0.5), 0.8, 2.5])
 
-        def log_likelihood(theta: np.ndarray) -> Derivatives:
-            r, alpha, a, b = np.exp(theta)
-            value = per_level @ (gammaln(r + levels) - gammaln(r)) + n * r * np.log(alpha)
-            value += per_level @ (gammaln(a + b) + gammaln(b + levels) - gammaln(b) - gammaln(a + b + levels))
-            d_ab = per_level @ (digamma(a + b) - digamma(a + b + levels))
-            dd_ab = per_level @ (polygamma(1, a + b) - polygamma(1, a + b + levels))
-            gradient = np.array(
-                [
-                    per_level @ (digamma(r + levels) - digamma(r)) + n * np.log(alpha),
-                    n * r / alpha,
-                    d_ab,
-                    d_ab + per_level @ (digamma(b + levels) - digamma(b)),
-                ]
+    def _likelihood(self, counts: Counts) -> Callable[[np.ndarray], Sums]:
+        return likelihood(counts, self._first)
+
+    def _p_alive(self, p: Rows, x: np.ndarray, t_x: np.ndarray, T: np.ndarray) -> np.ndarray:
+        r, alpha, a, b = p
+        return p_alive(r, alpha, a, b, x, t_x, T)
+
+    def _new(self, p: Rows, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r, alpha, a, b = p
+        purchases, alive = paths_at_nodes(r, alpha, *beta_nodes(a, b + self._first), times)
+        stay = (b / (a + b))[:, None] if self._first else 1.0
+        return stay * purchases, stay * alive
+
+    def _current(self, p: Rows, x: np.ndarray, T: np.ndarray, times: np.ndarray) -> np.ndarray:
+        r, alpha, a, b = p
+        b = b + x + self._first
+        kinds, index = np.unique(np.stack([a, b]), axis=1, return_inverse=True)
+        nodes, weights = beta_nodes(*kinds)
+        index = index.reshape(-1)
+        return paths_at_nodes(r + x, alpha + T, nodes[index], weights[index], times)[0]
+
+    def _frequencies(self, p: Rows, T: np.ndarray, up_to: int) -> np.ndarray:
+        r, alpha, a, b = p
+        made = negative_binomial(r, alpha, T, up_to)  # of who doesn't leave
+        at_least = 1.0 - np.cumsum(made, axis=1) + made
+        x, j = np.arange(up_to, dtype=float), self._first
+        a, b = a[:, None], b[:, None]
+        stayed = np.exp(betaln(a, b + x + j) - betaln(a, b))
+        left = np.exp(betaln(a + 1, b + np.maximum(x + j - 1, 0)) - betaln(a, b))
+        return stayed * made + np.where(x + j > 0, left, 0.0) * at_least
+
+
+def likelihood(counts: Counts, first: int) -> Callable[[np.ndarray], Sums]:
+    """Log-likelihood by group with derivatives in (r, alpha, a, b), as a function of them, (4, groups).
+
+    Fader, Hardie & Lee 2005, eq. 6 (``first`` = 0); Hoppe & Wagner 2007 (``first`` = 1).
+    """
+    groups, customers = counts.groups, counts.customers
+    levels, index = np.unique(counts.group * len(counts.x.values) + counts.x.code, return_inverse=True)
+    g, x = levels // len(counts.x.values), counts.x.values[levels % len(counts.x.values)]
+    n = np.bincount(index, weights=customers, minlength=len(levels))
+    once = counts.x.array == 0 if not first else np.zeros(len(counts), bool)
+    single, repeat = counts.rows(np.flatnonzero(once)), counts.rows(np.flatnonzero(~once))
+    if groups <= _FEW:
+        edges = repeat.bounds()
+        parts = [_Table(repeat.rows(slice(i, k))) for i, k in pairwise(edges)]
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.bincount(g, weights=n * values, minlength=groups)
+
+    def at(p: np.ndarray) -> Sums:
+        r, alpha, a, b = p
+        gradient, hessian = np.zeros((4, groups)), np.zeros((4, 4, groups))
+        rg, ag, bg = r[g], a[g], b[g]
+        end, both = bg + x + first, ag + bg
+        value = total(
+            gammaln(rg + x) - gammaln(rg) + rg * np.log(alpha[g])
+            + gammaln(both) + gammaln(end) - gammaln(bg) - gammaln(ag + end)
+        )  # fmt: skip
+        gradient[0] = total(digamma(rg + x) - digamma(rg) + np.log(alpha[g]))
+        gradient[1] = total(rg / alpha[g])
+        gradient[2] = total(digamma(both) - digamma(ag + end))
+        gradient[3] = gradient[2] + total(digamma(end) - digamma(bg))
+        hessian[0, 0] = total(polygamma(1, rg + x) - polygamma(1, rg))
+        hessian[0, 1] = total(1 / alpha[g])
+        hessian[1, 1] = -total(rg / alpha[g] ** 2)
+        hessian[2, 2] = total(polygamma(1, both) - polygamma(1, ag + end))
+        hessian[2, 3] = hessian[2, 2]
+        hessian[3, 3] = hessian[2, 2] + total(polygamma(1, end) - polygamma(1, bg))
+        if len(single):
+            h, m = single.group, single.customers
+            far = alpha[h] + single.T.array
+            log_far, once, twice = (
+                np.bincount(h, weights=m * v, minlength=groups) for v in (np.log(far), 1 / far, 1 / far**2)
             )
-            hessian = np.zeros((4, 4))
-            hessian[0, 0] = per_level @ (polygamma(1, r + levels) - polygamma(1, r))
-            hessian[0, 1] = hessian[1, 0] = n / alpha
-            hessian[1, 1] = -n * r / alpha**2
-            hessian[2:, 2:] = dd_ab
-            hessian[3, 3] += per_level @ (polygamma(1, b + levels) - polygamma(1, b))
-            far = alpha + T0
-            value -= r * (w0 @ np.log(far))
-            gradient[0] -= w0 @ np.log(far)
-            gradient[1] -= r * (w0 @ (1 / far))
-            hessian[0, 1] -= w0 @ (1 / far)
-            hessian[1, 0] = hessian[0, 1]
-            hessian[1, 1] += r * (w0 @ (1 / far**2))
-            if len(wm):
-                row_value, row_gradient, row_hessian = time_terms(r, alpha, a, b, *rows)
-                value += row_value @ wm
-                gradient += row_gradient @ wm
-                hessian += row_hessian @ wm
-            return log_scale(theta, value, gradient, hessian)
+            value -= r * log_far
+            gradient[0] -= log_far
+            gradient[1] -= r * once
+            hessian[0, 1] -= once
+            hessian[1, 1] += r * twice
+        hessian[1, 0], hessian[3, 2] = hessian[0, 1], hessian[2, 3]
+        if not len(repeat):
+            return value, gradient, hessian
+        if groups <= _FEW:
+            sums = [part(r[i], alpha[i], a[i], b[i] + first) for i, part in enumerate(parts)]
+            more = [np.stack(v, axis=-1) for v in zip(*sums, strict=True)]
+        else:
+            h, m = repeat.group, repeat.customers
+            own = (r[h], alpha[h], a[h], b[h] + first, repeat.x.array, repeat.t_x.array, repeat.T.array)
+            more = [_by_group(v * m, h, groups) for v in time_terms(*own)]
+        return value + more[0], gradient + more[1], hessian + more[2]
 
-        def objective(theta: np.ndarray) -> Derivatives:
-            return add_normal_prior(log_likelihood(theta), theta, centre, self.prior_sd)
+    return at
 
-        best: Maximum | None = None
-        for start in (centre, centre + np.array([0.0, 0.0, -1.5, 1.0]), centre + np.array([0.7, 0.7, 0.7, 0.7])):
-            found = maximise(objective, start, scale=n, tolerance=self.tolerance)
-            if best is None or found.value > best.value:
-                best = found
-            if found.converged:
-                break
-        assert best is not None
-        self.r_, self.alpha_, self.a_, self.b_ = (float(v) for v in np.exp(best.theta))
-        self.log_likelihood_ = float(log_likelihood(best.theta)[0])
-        self.converged_, self.steps_ = best.converged, best.steps
-        self.covariance_ = best.covariance()
-        self.n_customers_ = float(n)
-        return self
 
-    def parameters(self) -> dict[str, float]:
-        check_is_fitted(self, "r_")
-        return {"r": self.r_, "alpha": self.alpha_, "a": self.a_, "b": self.b_}
+def _by_group(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
+    """Sums over the last axis, whose rows are sorted by group."""
+    first = np.flatnonzero(np.diff(group, prepend=-1))
+    out = np.zeros((*values.shape[:-1], groups))
+    out[..., group[first]] = np.add.reduceat(values, first, axis=-1)
+    return out
 
-    def p_alive(self, x: np.ndarray, t_x: np.ndarray, T: np.ndarray) -> np.ndarray:
-        """Probability that a customer with this history has not left (1 for who bought once, by construction)."""
-        check_is_fitted(self, "r_")
-        return p_alive(self.r_, self.alpha_, self.a_, self.b_, x, t_x, T)
 
-    def expected_purchases(self, t: float | np.ndarray) -> np.ndarray:
-        """Repeat purchases that a new customer makes up to time ``t`` after the first one."""
-        check_is_fitted(self, "r_")
-        times = np.atleast_1d(np.asarray(t, float))
-        path = residual_paths(self.r_, self.alpha_, self.a_, self.b_, times)[0][0]
-        return path if np.ndim(t) else path[0]
+class _Table:
+    """Sums of :func:`time_terms` over the rows of one group: logarithms are looked up by the distinct t_x and T."""
 
-    def conditional_expected_purchases(self, t: float, x: np.ndarray, t_x: np.ndarray, T: np.ndarray) -> np.ndarray:
-        """Purchases in the next ``t`` of customers with this history."""
-        check_is_fitted(self, "r_")
-        x, t_x, T = (np.atleast_1d(np.asarray(v, float)) for v in (x, t_x, T))
-        pairs, index = np.unique(np.stack([x, T]), axis=1, return_inverse=True)
-        rows = []
-        for i in range(0, pairs.shape[1], 5000):  # bounds the memory
-            ux, uT = pairs[:, i : i + 5000]
-            rows.append(residual_paths(self.r_ + ux, self.alpha_ + uT, self.a_, self.b_ + ux, np.array([float(t)]))[0])
-        return np.concatenate(rows)[:, 0][index.reshape(-1)] * self.p_alive(x, t_x, T)
+    def __init__(self, counts: Counts):
+        self._n = counts.customers
+        self._x, self._near, self._far = counts.x, counts.t_x, counts.T
+        size = len(self._near.values)
+        self._per_near = np.bincount(self._near.code, weights=self._n, minlength=size)
+        self._bought = np.bincount(self._near.code, weights=self._n * self._x.array, minlength=size)
+
+    def __call__(self, r: float, alpha: float, a: float, b: float) -> tuple[float, np.ndarray, np.ndarray]:
+        near, far = alpha + self._near.values, alpha + self._far.values
+        log_near, log_far, inv_near, inv_far = np.log(near), np.log(far), 1 / near, 1 / far
+        inv_b = 1.0 / np.maximum(b + self._x.values - 1.0, 1e-300)  # no row of a BG/NBD table has x = 0
+        left, s = a * inv_b, r + self._x.values
+        exposed = r * self._per_near + self._bought
+        value = -(exposed @ log_near)
+        gradient = np.array([-(self._per_near @ log_near), -(exposed @ inv_near), 0.0, 0.0])
+        hessian = np.zeros((4, 4))
+        hessian[0, 1] = -(self._per_near @ inv_near)
+        hessian[1, 1] = exposed @ inv_near**2
+        bend = out = 0.0
+        for i in range(0, len(self._n), _CHUNK):
+            rows = slice(i, i + _CHUNK)
+            cx, cn, cf, n = self._x.code[rows], self._near.code[rows], self._far.code[rows], self._n[rows]
+            q = np.empty((5, len(n)))  # minus the gradient of log stayed - log left; last the derivative's own slope
+            np.subtract(log_far[cf], log_near[cn], out=q[0])
+            ones, go = s[cx], left[cx]
+            stayed = np.exp(-ones * q[0])
+            total = stayed + go
+            value += n @ np.log(total)
+            w = stayed / total
+            gone = 1.0 - w
+            fn, ff = inv_near[cn], inv_far[cf]
+            slope = ff - fn
+            np.multiply(ones, slope, out=q[1])
+            q[2] = 1.0 / a
+            np.negative(inv_b[cx], out=q[3])
+            q[4] = slope
+            kept, lost = n * w, n * gone
+            first = q @ kept
+            hessian += (q[:4] * (kept * gone)) @ q[:4].T
+            gradient[:2] -= first[:2]
+            hessian[0, 1] -= first[4]
+            hessian[1, 1] += kept @ (q[1] * (ff + fn))
+            out += lost.sum()
+            gradient[3] += lost @ q[3]
+            bend += lost @ q[3] ** 2
+        gradient[2] = out / a
+        hessian[1, 0] = hessian[0, 1]
+        hessian[2, 2] -= out / a**2
+        hessian[3, 3] += bend
+        return float(value), gradient, hessian
 
 
 def p_alive(

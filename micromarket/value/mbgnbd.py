@@ -6,9 +6,12 @@ Batislam, Denizel & Filiztekin 2007 (International Journal of Research in Market
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from micromarket.value import bgnbd
+from micromarket.value.buy_till_you_die import Rows
 
 
 def time_terms(
@@ -45,3 +48,23 @@ def p_alive(
     x, t_x, T = (np.asarray(v, float) for v in (x, t_x, T))
     log_odds_gone = np.log(a) - np.log(b + x) + (r + x) * (np.log(alpha + T) - np.log(alpha + t_x))
     return 1.0 / (1.0 + np.exp(np.minimum(log_odds_gone, 700.0)))
+
+
+class ModifiedBetaGeoNBD(bgnbd.BetaGeoNBD):
+    """MBG/NBD by maximum likelihood; parameters, attributes and methods of :class:`~bgnbd.BetaGeoNBD`.
+
+    BG/NBD holds that everyone who bought once is still a customer; here they may have left at once, which suits
+    markets where many customers never come back.
+
+    Examples
+    --------
+    >>> model = ModifiedBetaGeoNBD().fit([2, 1, 0, 5], [30.4, 1.7, 0, 36], [38.9, 38.9, 38.9, 38], [20, 90, 300, 9])
+    >>> bool(model.p_alive(0, 0, 38.9) < 1)
+    True
+    """
+
+    _first: ClassVar[int] = 1
+
+    def _p_alive(self, p: Rows, x: np.ndarray, t_x: np.ndarray, T: np.ndarray) -> np.ndarray:
+        r, alpha, a, b = p
+        return p_alive(r, alpha, a, b, x, t_x, T)

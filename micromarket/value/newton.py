@@ -73,8 +73,13 @@ def log_scale(theta: np.ndarray, value: float, gradient: np.ndarray, hessian: np
     return value, gradient * p, hessian * np.outer(p, p) + np.diag(gradient * p)
 
 
-def add_normal_prior(derivatives: Derivatives, theta: np.ndarray, centre: np.ndarray, sd: float | None) -> Derivatives:
-    """Adds a normal log prior (none where ``sd`` is None): keeps thin data from sending parameters to infinity."""
+def add_normal_prior(
+    derivatives: Derivatives, theta: np.ndarray, centre: np.ndarray, sd: float | np.ndarray | None
+) -> Derivatives:
+    """Adds a normal log prior (none where ``sd`` is None): keeps thin data from sending parameters to infinity.
+
+    ``sd`` may differ by parameter (infinite: no prior on it).
+    """
     if sd is None:
         return derivatives
     value, gradient, hessian = derivatives

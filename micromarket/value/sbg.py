@@ -2,103 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
-from micromarket.value.newton import Derivatives, add_normal_prior, log_scale, maximise
+from micromarket.value.covariates import Likelihood, Linked, shift_link
+from micromarket.value.retention import RetentionCurve, discount_factors
 
-
-def discount_factors(months: np.ndarray, rate_per_year: float) -> np.ndarray:
-    """Present value of one unit of money ``months`` from now."""
-    return (1.0 + rate_per_year) ** (-np.asarray(months, float) / 12.0)
+__all__ = ["ShiftedBetaGeometric", "discount_factors"]
 
 
-class ShiftedBetaGeometric(BaseEstimator):
+class ShiftedBetaGeometric(RetentionCurve):
     """Each customer leaves with the same probability every period; that probability ~ Beta(alpha, beta) over customers.
 
-    Who is still there after k periods leaves in the next with probability alpha / (alpha + beta + k), so the
-    likelihood of any mix of cohorts, with contracts still running (right-censored) or first seen at some age
-    (left-truncated), needs only how many were lost and how many stayed at each age.
+    Who is still there after k periods leaves in the next with probability alpha / (alpha + beta + k).
 
     Parameters
     ----------
-    prior_sd : float, optional
-        Standard deviation of a normal prior on the log parameters (around a loss of 3% per period; none: maximum
-        likelihood). Needed where nobody, or everybody, has left.
+    prior_sd, coef_sd, tolerance
+        See :class:`~micromarket.value.retention.RetentionCurve`.
 
     Attributes
     ----------
-    alpha_, beta_, log_likelihood_, converged_, covariance_
+    alpha_, beta_ : float
+    coef_ : DataFrame or None
+        Covariates x (leaving,): change of the log odds of leaving, the same at every age.
+    log_likelihood_, converged_, covariance_, n_customers_
+        ``covariance_`` of the log parameters, then the coefficients; ``n_customers_``: largest number at risk at an
+        age.
+
+    See Also
+    --------
+    micromarket.value.bdw.BetaDiscreteWeibull : customers' own loss may rise or fall with age.
     """
 
-    def __init__(self, prior_sd: float | None = None, tolerance: float = 1e-10):
-        self.prior_sd = prior_sd
-        self.tolerance = tolerance
+    _names: ClassVar[tuple[str, ...]] = ("alpha", "beta")
+    _prior, _prior_width = np.log([1.0, 32.0]), np.ones(2)
 
-    def fit(self, lost: np.ndarray, stayed: np.ndarray) -> Self:
-        """``lost[k]``, ``stayed[k]``: customers of age k (whole periods) who left, stayed, over the next period.
+    def _link(self, base: np.ndarray, eta: np.ndarray) -> Linked:
+        return shift_link(np.array([[1.0], [0.0]]), base, eta)
 
-        ``stayed`` may hold fractions (a customer observed for half a period stayed half of it).
+    def _starts(self, rate: float) -> list[np.ndarray]:
+        return [np.log([1.0, max(1.0 / rate - 1.0, 0.1)])]
 
-        Raises
-        ------
-        ValueError
-            Where nobody was observed, or a count is negative.
-        """
-        lost, stayed = np.asarray(lost, float), np.asarray(stayed, float)
-        if (lost < 0).any() or (stayed < 0).any() or lost.sum() + stayed.sum() <= 0:
-            raise ValueError("sBG needs counts of at least 0, and somebody observed")
-        age = np.arange(len(lost), dtype=float)
-        scale = max(lost.sum() + stayed.sum(), 1.0)
-        centre = np.log([1.0, 32.0])
+    def _likelihood(self, lost: np.ndarray, stayed: np.ndarray) -> Likelihood:
+        age, gone, everyone = np.arange(lost.shape[1]), lost.sum(axis=1), lost + stayed
 
-        def log_likelihood(theta: np.ndarray) -> Derivatives:
-            alpha, beta = np.exp(theta)
-            both, kept = alpha + beta + age, beta + age
-            everyone = lost + stayed
-            value = lost.sum() * theta[0] + stayed @ np.log(kept) - everyone @ np.log(both)
-            d_both = -(everyone @ (1 / both))
-            dd_both = everyone @ (1 / both**2)
-            gradient = np.array([lost.sum() / alpha + d_both, stayed @ (1 / kept) + d_both])
-            hessian = np.full((2, 2), dd_both)
-            hessian[0, 0] -= lost.sum() / alpha**2
-            hessian[1, 1] -= stayed @ (1 / kept**2)
-            return log_scale(theta, float(value), gradient, hessian)
+        def at(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            alpha, beta = p
+            kept = beta[:, None] + age
+            both = alpha[:, None] + kept
+            value = gone * np.log(alpha) + (stayed * np.log(kept) - everyone * np.log(both)).sum(axis=1)
+            d_both, dd_both = -(everyone / both).sum(axis=1), (everyone / both**2).sum(axis=1)
+            gradient = np.stack([gone / alpha + d_both, (stayed / kept).sum(axis=1) + d_both])
+            hessian = np.stack([[dd_both, dd_both], [dd_both, dd_both]])
+            hessian[0, 0] -= gone / alpha**2
+            hessian[1, 1] -= (stayed / kept**2).sum(axis=1)
+            return value, gradient, hessian
 
-        def objective(theta: np.ndarray) -> Derivatives:
-            return add_normal_prior(log_likelihood(theta), theta, centre, self.prior_sd)
+        return at
 
-        rate = (lost.sum() + 0.5) / (lost.sum() + stayed.sum() + 1.0)
-        start = np.log([1.0, max(1.0 / rate - 1.0, 0.1)])
-        found = maximise(objective, start, scale, self.tolerance, max_steps=200)
-        self.alpha_, self.beta_ = (float(v) for v in np.exp(found.theta))
-        self.log_likelihood_ = float(log_likelihood(found.theta)[0])
-        self.converged_, self.covariance_ = found.converged, found.covariance()
-        return self
-
-    def parameters(self) -> dict[str, float]:
-        check_is_fitted(self, "alpha_")
-        return {"alpha": self.alpha_, "beta": self.beta_}
-
-    def hazard(self, age: np.ndarray) -> np.ndarray:
-        """Probability that a customer of this age (whole periods) leaves over the next period."""
-        check_is_fitted(self, "alpha_")
-        return self.alpha_ / (self.alpha_ + self.beta_ + np.asarray(age, float))
-
-    def survival(self, periods: int, age: int = 0) -> np.ndarray:
-        """Probability that a customer of ``age`` is still there 0, 1, ... ``periods`` periods from now."""
-        kept = np.log1p(-self.hazard(age + np.arange(periods)))
-        return np.exp(np.concatenate([[0.0], np.cumsum(kept)]))
-
-    def discounted_lifetime(self, horizon_months: int, discount_rate: float, age: int = 0) -> float:
-        """Expected months, discounted (rate per year), that a customer of ``age`` months stays within the horizon.
-
-        Times margin per month it is the lifetime value: of a new customer with age 0, of a current one with the age
-        they have (residual lifetime). Money arrives in the middle of each month.
-        """
-        there = self.survival(horizon_months, age)
-        mid = discount_factors(np.arange(horizon_months) + 0.5, discount_rate)
-        return float(((there[:-1] + there[1:]) / 2) @ mid)
+    def _log_stay(self, p: np.ndarray, age: np.ndarray) -> np.ndarray:
+        alpha, beta = p
+        return -np.log1p(alpha / (beta + age))

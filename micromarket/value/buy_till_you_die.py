@@ -1,0 +1,299 @@
+"""What BG/NBD, MBG/NBD and Pareto/NBD share: the fit on exact counts, covariates, predictions for cohorts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Self, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import gammaln
+from sklearn.base import BaseEstimator
+
+from micromarket.value.compression import Column, Counts, compress, distinct
+from micromarket.value.covariates import Design, Likelihood, Linked, as_matrix, at_zero, chain
+from micromarket.value.newton import Derivatives, Maximum, add_normal_prior, maximise
+from micromarket.value.parameters import Parametric
+
+#: More distinct histories than this, and the search begins on every _THIN-th.
+_MANY, _THIN = 60_000, 16
+_BLOCK = 4096
+#: the four parameters, each (n,) or (1,)
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+class BuyTillYouDie(Parametric, BaseEstimator, ABC):
+    """Base of the models of purchases without a contract. Times in any unit, the same everywhere.
+
+    Parameters
+    ----------
+    prior_sd : float, optional
+        Standard deviation of a normal prior on the log parameters around plausible values (none: pure maximum
+        likelihood). A wide one (2) leaves ordinary data alone and gives a finite answer where, for instance, nobody
+        has bought twice.
+    coef_sd : float, optional
+        Standard deviation of a normal prior around 0 on the coefficients, per standard deviation of their covariate
+        (ridge; none: maximum likelihood).
+    tolerance : float
+        Largest absolute gradient of the mean log-likelihood at convergence.
+    """
+
+    _effects: ClassVar[tuple[str, ...]] = ("purchase_rate", "dropout")
+
+    def __init__(self, prior_sd: float | None = None, coef_sd: float | None = None, tolerance: float = 1e-9):
+        self.prior_sd = prior_sd
+        self.coef_sd = coef_sd
+        self.tolerance = tolerance
+
+    @abstractmethod
+    def _link(self, base: np.ndarray, eta: np.ndarray) -> Linked:
+        """See :data:`~micromarket.value.covariates.Link`."""
+
+    @abstractmethod
+    def _likelihood(self, counts: Counts) -> Likelihood:
+        """Log-likelihood of the groups with derivatives, as a function of their parameters."""
+
+    @abstractmethod
+    def _centre(self, mean_x: float, mean_T: float) -> np.ndarray:
+        """Plausible log parameters: where the search begins and the prior sits."""
+
+    @abstractmethod
+    def _p_alive(self, p: Rows, x: np.ndarray, t_x: np.ndarray, T: np.ndarray) -> np.ndarray:
+        """P(alive | x, t_x, T)."""
+
+    @abstractmethod
+    def _new(self, p: Rows, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of new customers: expected repeat purchases up to each time, P(alive) then; (n, times)."""
+
+    @abstractmethod
+    def _current(self, p: Rows, x: np.ndarray, T: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Expected purchases up to each time after T of customers alive at T with x repeat purchases; (n, times)."""
+
+    @abstractmethod
+    def _frequencies(self, p: Rows, T: np.ndarray, up_to: int) -> np.ndarray:
+        """P(x repeat purchases by T), x = 0 ... up_to - 1; (n, up_to)."""
+
+    def fit(
+        self,
+        x: ArrayLike,
+        t_x: ArrayLike,
+        T: ArrayLike,
+        weights: ArrayLike | None = None,
+        covariates: ArrayLike | pd.DataFrame | None = None,
+    ) -> Self:
+        """Fits by Newton's method with analytic derivatives on exact counts of distinct histories.
+
+        Parameters
+        ----------
+        x, t_x, T : array of shape (n,)
+            Repeat purchases, time of the last one and length of observation, both since the first purchase.
+        weights : array of shape (n,), optional
+            Number of customers per row.
+        covariates : array or DataFrame of shape (n, p), optional
+            Numbers (see :func:`~micromarket.value.covariates.dummies`).
+
+        Raises
+        ------
+        ValueError
+            No customers, times out of order (0 <= t_x <= T), a missing value, covariates that can't be used.
+        """
+        name = type(self).__name__
+        x, t_x, T = (np.asarray(v, float) for v in (x, t_x, T))
+        n = np.ones(len(x)) if weights is None else np.asarray(weights, float)
+        if not (len(x) == len(t_x) == len(T) == len(n)):
+            raise ValueError(f"{name} needs x, t_x, T and weights of one length")
+        if not (n >= 0).all() or n.sum() <= 0:
+            raise ValueError(f"{name} needs at least one customer, and no negative or missing weight")
+        if not ((t_x >= 0) & (t_x <= T) & (x >= 0) & (np.inf > T) & (x < np.inf)).all():
+            raise ValueError(f"{name} needs 0 <= t_x <= T and x >= 0 for every customer")
+        design, group = (None, None) if covariates is None else Design.of(covariates, n, self.coef_sd is not None)
+        counts = compress(x, t_x, T, None if weights is None else n, group)
+        self._search(counts, design)
+        return self
+
+    def _search(self, counts: Counts, design: Design | None) -> None:
+        n = float(counts.customers.sum())
+        mean_x, mean_T = (float(counts.customers @ c.array / n) for c in (counts.x, counts.T))
+        centre = self._centre(mean_x, max(mean_T, 1e-9))
+        k, no_covariates = len(centre), np.zeros((counts.groups, 0))
+
+        def objective(of: Counts, Z: np.ndarray):  # type: ignore[no-untyped-def]
+            likelihood = self._likelihood(of)
+
+            def at(theta: np.ndarray) -> Derivatives:
+                terms = chain(theta, k, Z, self._link, likelihood)
+                return self._with_priors(terms, theta, centre)
+
+            return at
+
+        whole = objective(counts, no_covariates)
+        starts = [centre, centre + np.array([0.0, 0.0, -1.5, 1.0]), centre + 0.7]
+        if len(counts) > _MANY:
+            rough = maximise(objective(counts.thin(_THIN), no_covariates), centre, n, 1e-4, max_steps=30)
+            starts.insert(0, rough.theta)
+        best: Maximum | None = None
+        for start in starts:
+            found = maximise(whole, start, n, self.tolerance if design is None else 1e-5)
+            if best is None or found.value > best.value:
+                best = found
+            if found.converged:
+                break
+        assert best is not None
+        theta, covariance = best.theta, best.covariance()
+        self.coef_ = None
+        Z = no_covariates
+        if design is not None:
+            Z = design.scaled
+            start = np.concatenate([theta, np.zeros(len(self._effects) * Z.shape[1])])
+            best = maximise(objective(counts, Z), start, n, self.tolerance)
+            theta, covariance = best.theta, best.covariance()
+        self.log_likelihood_ = chain(theta, k, Z, self._link, self._likelihood(counts))[0]
+        if design is not None:
+            theta, covariance = at_zero(theta, covariance, k, design, self._link)
+            coefficients = theta[k:].reshape(len(self._effects), -1).T
+            self.coef_ = pd.DataFrame(
+                coefficients, index=pd.Index(design.names, name="covariate"), columns=list(self._effects)
+            )
+        for name, value in zip(self._names, np.exp(theta[:k]), strict=True):
+            setattr(self, f"{name}_", float(value))
+        self.covariance_, self.n_customers_ = covariance, n
+        self.converged_, self.steps_ = best.converged, best.steps
+
+    def _with_priors(self, terms: Derivatives, theta: np.ndarray, centre: np.ndarray) -> Derivatives:
+        spread = np.full(len(theta), np.inf)
+        spread[: len(centre)] = self.prior_sd or np.inf
+        spread[len(centre) :] = self.coef_sd or np.inf
+        if np.isinf(spread).all():
+            return terms
+        middle = np.concatenate([centre, np.zeros(len(theta) - len(centre))])
+        return add_normal_prior(terms, theta, middle, spread)
+
+    def customer_parameters(self, covariates: ArrayLike | pd.DataFrame | None = None) -> Rows:
+        """Parameters, each of shape (1,), or (n,) with covariates (n, p)."""
+        base = np.array(list(self.parameters().values()))
+        coefficients = getattr(self, "coef_", None)
+        if coefficients is None:
+            if covariates is not None:
+                raise ValueError("this model was fitted without covariates")
+            return cast(Rows, tuple(base[:, None]))
+        if covariates is None:
+            raise ValueError(f"this model was fitted with covariates; give {', '.join(coefficients.index)}")
+        if isinstance(covariates, pd.DataFrame):
+            covariates = covariates[list(coefficients.index)]
+        Z = as_matrix(covariates)[1]
+        if Z.shape[1] != len(coefficients):
+            raise ValueError(f"covariates needs {len(coefficients)} columns, has {Z.shape[1]}")
+        return cast(Rows, tuple(np.exp(self._link(np.log(base), coefficients.to_numpy().T @ Z.T)[0])))
+
+    def p_alive(
+        self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, covariates: ArrayLike | pd.DataFrame | None = None
+    ) -> np.ndarray:
+        """Probability that a customer with this history has not left."""
+        x, t_x, T = (np.asarray(v, float) for v in (x, t_x, T))
+        p = self.customer_parameters(covariates)
+        size = (len(np.atleast_1d(p[1])),) if covariates is not None else ()
+        return self._p_alive(p, x, t_x, T).reshape(np.broadcast_shapes(x.shape, t_x.shape, T.shape, size))
+
+    def expected_purchases(self, t: ArrayLike, covariates: ArrayLike | pd.DataFrame | None = None) -> np.ndarray:
+        """Repeat purchases that a new customer makes up to time ``t`` after the first one.
+
+        Shape of ``t``; with covariates (n, p): (n,) followed by the shape of ``t``.
+        """
+        return self._of_new(t, covariates, 0)
+
+    def survival(self, t: ArrayLike, covariates: ArrayLike | pd.DataFrame | None = None) -> np.ndarray:
+        """Probability that a new customer has not left by ``t`` after the first purchase; shapes as above."""
+        return self._of_new(t, covariates, 1)
+
+    def _of_new(self, t: ArrayLike, covariates: ArrayLike | pd.DataFrame | None, which: int) -> np.ndarray:
+        times = np.asarray(t, float)
+        path = self._new(self.customer_parameters(covariates), times.ravel())[which]
+        path = path.reshape((len(path), *times.shape))
+        return path[0] if covariates is None else path
+
+    def conditional_expected_purchases(
+        self,
+        t: float,
+        x: ArrayLike,
+        t_x: ArrayLike,
+        T: ArrayLike,
+        covariates: ArrayLike | pd.DataFrame | None = None,
+    ) -> np.ndarray:
+        """Purchases in the next ``t`` of customers with this history, shape (n,)."""
+        x, t_x, T = (np.atleast_1d(np.asarray(v, float)) for v in (x, t_x, T))
+        x, t_x, T = np.broadcast_arrays(x, t_x, T)
+        p = self.customer_parameters(covariates)
+        own = [v for v in p if len(v) > 1]
+        some, index = distinct(*(Column.of(v) for v in (x, T, *own)))
+        times, rows = np.array([float(t)]), []
+        for i in range(0, len(some), _BLOCK):  # bounds the memory
+            at = some[i : i + _BLOCK]
+            rows.append(self._current(_at(p, at), x[at], T[at], times)[:, 0])
+        return np.concatenate(rows)[index] * self._p_alive(p, x, t_x, T)
+
+    def expected_frequencies(
+        self,
+        T: ArrayLike,
+        weights: ArrayLike | None = None,
+        up_to: int = 7,
+        covariates: ArrayLike | pd.DataFrame | None = None,
+    ) -> np.ndarray:
+        """Expected number of customers with 0, 1, ... ``up_to`` - 1, and with ``up_to`` or more, repeat purchases.
+
+        Of customers observed for times ``T`` since their first purchase; shape (up_to + 1,).
+        """
+        T = np.atleast_1d(np.asarray(T, float))
+        n = np.ones(len(T)) if weights is None else np.asarray(weights, float)
+        p = self.customer_parameters(covariates)
+        some, index = distinct(*(Column.of(v) for v in (T, *(v for v in p if len(v) > 1))))
+        n = np.bincount(index, weights=n, minlength=len(some))
+        parts = [
+            n[i : i + 512] @ self._frequencies(_at(p, some[i : i + 512]), T[some[i : i + 512]], up_to)
+            for i in range(0, len(some), 512)
+        ]
+        each = np.sum(parts, axis=0)
+        return np.append(each, max(n.sum() - each.sum(), 0.0))
+
+    def expected_tracking(
+        self,
+        first_day: ArrayLike,
+        days: ArrayLike,
+        weights: ArrayLike | None = None,
+        covariates: ArrayLike | pd.DataFrame | None = None,
+    ) -> np.ndarray:
+        """Cumulative expected repeat purchases of all customers together by each of ``days``.
+
+        ``first_day``: when each customer first bought, on the same clock as ``days`` (in the model's unit of time);
+        a customer counts from then on. Shape of ``days``.
+        """
+        first, days = np.atleast_1d(np.asarray(first_day, float)), np.asarray(days, float)
+        n = np.ones(len(first)) if weights is None else np.asarray(weights, float)
+        p = self.customer_parameters(covariates)
+        many = [v for v in p if len(v) > 1]
+        group = distinct(*(Column.of(v) for v in many))[1] if many else np.zeros(len(first), np.int64)
+        total = np.zeros(days.size)
+        for g in np.unique(group):
+            rows = np.flatnonzero(group == g)
+            begins, index = np.unique(first[rows], return_inverse=True)
+            starts = np.bincount(index, weights=n[rows])
+            lag = np.round(np.maximum(days.ravel()[None, :] - begins[:, None], 0.0), 9)
+            lags, where = np.unique(lag, return_inverse=True)
+            q = _at(p, rows[:1])
+            path = np.concatenate([self._new(q, lags[i : i + _BLOCK])[0][0] for i in range(0, len(lags), _BLOCK)])
+            total += starts @ path[where.reshape(lag.shape)]
+        return total.reshape(days.shape)
+
+
+def _at(p: Rows, rows: np.ndarray) -> Rows:
+    return cast(Rows, tuple(v[rows] if len(v) > 1 else np.broadcast_to(v, len(rows)) for v in p))
+
+
+def negative_binomial(r: np.ndarray, alpha: np.ndarray, t: np.ndarray, up_to: int) -> np.ndarray:
+    """P(x purchases by t) of customers who don't leave, x = 0 ... up_to - 1; a last axis is added for x."""
+    x = np.arange(up_to, dtype=float)
+    r, alpha, t = (np.asarray(v, float)[..., None] for v in (r, alpha, t))
+    with np.errstate(divide="ignore"):
+        log_share = np.where(t > 0, np.log(t) - np.log(alpha + t), -np.inf)
+    bought = np.where(x > 0, np.where(x > 0, x, 1.0) * log_share, 0.0)
+    return np.exp(gammaln(r + x) - gammaln(r) - gammaln(x + 1) - r * np.log1p(t / alpha) + bought)
