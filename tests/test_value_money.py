@@ -19,8 +19,8 @@ from micromarket.value import summaries as s
 from micromarket.value.acquisition import AcquisitionResult, acquisition_economics
 from micromarket.value.acquisition_cost import dispersion, months_to_repay, pooled_cost, pooled_mean_cost
 from micromarket.value.customers_won import customers_acquired
-from micromarket.value.model import Cells, LogQuadratic
-from micromarket.value.spend import money_effects, pool_current
+from micromarket.value.model import Cells
+from micromarket.value.spend import money_effects
 
 FIRST_WEEK = dt.date(2025, 6, 30)  # 52 whole weeks up to AS_OF
 
@@ -398,10 +398,6 @@ def test_money_of_cells_without_any() -> None:
     assert np.isfinite(posterior.mean).all()
     assert level == pytest.approx(amount.sum() / 300)
     assert posterior.mean[7, 0] < posterior.mean[8, 0]
-    nothing, zero = LogQuadratic(np.full(30, -700.0), np.zeros((30, 1)), np.zeros((30, 1))), np.zeros(30)
-    mean, sd = pool_current(cells, nothing, units, zero, zero)
-    assert np.isfinite(mean.centre).all()
-    assert np.isfinite(sd).all()
 
 
 def test_startup_log_with_a_sixth_of_refunds(startup: pd.DataFrame) -> None:

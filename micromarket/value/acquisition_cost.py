@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from micromarket.value.groups import Z90, pooled_groups
 from micromarket.value.model import CellModel
-from micromarket.value.pooling import CellLikelihood, MarketEffects, gamma, poisson
-
-Z90 = 1.6448536269514722
+from micromarket.value.pooling import CellLikelihood, gamma, poisson
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,8 @@ def pooled_mean_cost(total: np.ndarray, customers: np.ndarray, squares: np.ndarr
 def _lognormal(
     use: np.ndarray, likelihood: CellLikelihood, sign: float, company: float, out: tuple[np.ndarray, ...]
 ) -> None:
-    index = np.arange(int(use.sum()))
-    posterior = MarketEffects().fit(likelihood, index, np.zeros_like(index)).posterior_
-    centre, sd = sign * posterior.mean[:, 0], np.sqrt(posterior.covariance[:, 0, 0])
+    mean, sd = pooled_groups(likelihood, int(use.sum()))
+    centre = sign * mean
     for values, z in zip(out, (0.0, -Z90, Z90), strict=True):
         values[use] = company * np.exp(centre + z * sd)
 

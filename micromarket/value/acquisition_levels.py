@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from micromarket.value.acquisition_cost import Z90, Cost, dispersion, months_to_repay, pooled_cost, pooled_mean_cost
+from micromarket.value.acquisition_cost import Cost, dispersion, months_to_repay, pooled_cost, pooled_mean_cost
 from micromarket.value.customers_won import Purchased
+from micromarket.value.groups import Z90
 from micromarket.value.model import Cells
 
 
