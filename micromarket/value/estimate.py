@@ -18,13 +18,15 @@ from micromarket.market_data import MarketData
 from micromarket.notes import Assumption, Check, Notes
 from micromarket.value import summaries as s
 from micromarket.value.contractual import model_contracts
+from micromarket.value.look_back_contracts import look_back_contracts
+from micromarket.value.look_back_purchases import look_back_purchases
 from micromarket.value.model import CellModel, Cells
 from micromarket.value.money import Weights, acquisition_cost, levelled, payback_months, per_active_customer, settle
 from micromarket.value.noncontractual import model_purchases
 from micromarket.value.observed import model_observed
 from micromarket.value.prior_mean import design
 from micromarket.value.signal import verdict
-from micromarket.value.validation import Holdout, hide_departures, hide_purchases
+from micromarket.value.validation import Holdout
 from micromarket.workspace import Workspace
 
 
@@ -72,7 +74,7 @@ def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueR
     X = design(data.markets, data.features, cells.market_ids)
     contractual = dataset.has("subscriptions") and money.relationship == "contractual"
     if contractual:
-        model, holdout = _from_contracts(dataset, customers, cells, X, settings)
+        model, holdout = _from_contracts(dataset, customers, cells, X, settings, data)
     elif dataset.has("transactions"):
         model, holdout = _from_transactions(dataset, customers, cells, X, settings)
     elif dataset.has("customer_summary"):
@@ -104,34 +106,39 @@ def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueR
 
 
 def _from_contracts(
-    dataset: s.Tables, customers: ibis.Table, cells: Cells, X: np.ndarray, settings: Settings
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, X: np.ndarray, settings: Settings, data: MarketData
 ) -> tuple[CellModel, Holdout | None]:
     money, as_of = settings.economics, settings.as_of
     if money.margin_rate is None:
         raise _no_margin(settings)
     contracts = s.contract_customers(dataset, as_of)
     bounds = s.contract_bounds(contracts)
-    counts = s.count_contracts(customers, contracts, as_of)
+    since = _records_begin(data)
+    counts = s.count_contracts(customers, contracts, as_of, since)
     if not len(counts):
         raise _nobody(settings, "subscriptions")
-    since, warnings = _records_begin(counts, bounds, as_of)
-    if since is not None:
-        counts = s.count_contracts(customers, contracts, as_of, since)
     moments = s.log_value_moments(customers, contracts)
+    holdout = look_back_contracts(dataset, customers, cells, bounds, as_of, since)
     model = model_contracts(
-        cells, counts, moments, X, money.margin_rate, money.discount_rate, money.horizon_months
+        cells, counts, moments, X, money.margin_rate, money.discount_rate, money.horizon_months, **_learnt(holdout)
     )  # fmt: skip
-    model = replace(model, warnings=[*model.warnings, *warnings])
-    return model, hide_departures(dataset, customers, cells, bounds, as_of)
+    return replace(model, warnings=[*model.warnings, *_missing_ends(counts, bounds, as_of, since)]), holdout
 
 
-_FEWEST_MONTHS_RECORDED = 2  # with ends of one month only, the month they were booked in says nothing about the rate
+def _learnt(holdout: Holdout | None) -> dict[str, Any]:
+    return {} if holdout is None else {"family": holdout.family, "calibration": holdout.calibration}
 
 
-def _records_begin(counts: pd.DataFrame, bounds: dict[str, Any], as_of: dt.date) -> tuple[dt.date | None, list[str]]:
-    """The day before which ended contracts seem to be missing from the data, and what to say about it."""
+def _records_begin(data: MarketData) -> dt.date | None:
+    """The day from which ended contracts are recorded, as the data stage found it."""
+    found = data.facts.get("records_begin")
+    return None if found is None else dt.date.fromisoformat(str(found)[:10])
+
+
+def _missing_ends(counts: pd.DataFrame, bounds: dict[str, Any], as_of: dt.date, since: dt.date | None) -> list[str]:
+    """What to say where ended contracts seem to be missing from the data (and no day is known from which they aren't)."""
     if not bounds["gone"]:
-        return None, ["No contract in the data has ended: how long customers stay is an assumption (3% leave a month)."]
+        return ["No contract in the data has ended: how long customers stay is an assumption (3% leave a month)."]
     first_end = bounds["first_end"]
     blank = (first_end - bounds["first_start"]).days / s.DAYS_PER_MONTH
     # customer-months lived before the first recorded end, times the average rate of leaving: ends that should be there
@@ -139,16 +146,13 @@ def _records_begin(counts: pd.DataFrame, bounds: dict[str, Any], as_of: dt.date)
     since_first_end = (as_of - first_end).days / s.DAYS_PER_MONTH
     lived_since = np.minimum(months, since_first_end * counts["customers"].to_numpy(float))
     missing = counts.loc[counts["gone"] == 1, "customers"].sum() / months.sum() * (months - lived_since).sum()
-    if blank < 6 or missing < 20:
-        return None, []
-    if since_first_end >= _FEWEST_MONTHS_RECORDED:
-        return first_end.replace(day=1), []  # the data stage has said so
-    text = (
+    if since is not None or blank < 6 or missing < 20:
+        return []
+    return [
         f"All contract ends lie between {first_end} and {bounds['last_end']}, although contracts go back to"
         f" {bounds['first_start']}: if earlier ends are missing from the data, customers leave faster, and are worth"
         " less, than stated here."
-    )
-    return None, [text]
+    ]
 
 
 def _from_transactions(
@@ -163,9 +167,12 @@ def _from_transactions(
     if not len(counts):
         raise _nobody(settings, "transactions")
     spend = s.count_spend(customers, buyers)
-    model = model_purchases(cells, counts, spend, X, money.discount_rate, money.horizon_months)
     first = as_of - dt.timedelta(days=int(counts["T"].max()))
-    return model, hide_purchases(dataset, customers, cells, first, as_of)
+    holdout = look_back_purchases(dataset, customers, cells, first, as_of)
+    model = model_purchases(
+        cells, counts, spend, X, money.discount_rate, money.horizon_months, **_learnt(holdout)
+    )  # fmt: skip
+    return model, holdout
 
 
 def _from_summary(

@@ -117,8 +117,11 @@ class CellModel:
         Undiscounted purchases or paid months in a new customer's first year; monthly retention of today's revenue.
     path_count, path_months : arrays (cells, months + 1)
         Cumulative discounted purchases (paid months) and months alive of a new customer, after 0, 1, ... months.
-    shared_sd : array (cells,)
-        Standard error of log lifetime from the parameters that all markets of a segment share.
+    shared_sd, current_shared_sd : arrays (cells,)
+        Standard errors of the log lifetime of new and of current customers from what all markets of a segment share:
+        the fit's parameters and the look back's calibration.
+    market_sd : array (cells,)
+        Standard deviation of a market's log lifetime about the model, beyond chance (from a look back).
     customers : array (cells,)
         Customers in the model's data.
     """
@@ -140,6 +143,8 @@ class CellModel:
     path_count: np.ndarray
     path_months: np.ndarray
     shared_sd: np.ndarray
+    current_shared_sd: np.ndarray
+    market_sd: np.ndarray
     customers: np.ndarray
     models: list[dict[str, Any]]
     components: list[Component]

@@ -98,7 +98,13 @@ def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int)
     """Values of all cells and of all markets (money per customer), with 90% intervals from joint posterior draws."""
     cells = model.cells
     k, segments = model.behaviour.base.shape[1], len(cells.segments)
-    parts: dict[str, tuple[int, ...]] = {"shared": (segments,), "today": (segments,), "margin": (), "mix": ()}
+    parts: dict[str, tuple[int, ...]] = {
+        "shared": (segments,),
+        "today": (segments,),
+        "margin": (),
+        "mix": (),
+        "misfit": (),
+    }
     for name, width in (("behaviour", k), ("money", 1)):
         parts |= {f"{name}.market": (width,), f"{name}.own": (segments, width), f"{name}.segment": (segments, width)}
     normals = even_normals(DRAWS, parts, seed)
@@ -116,12 +122,15 @@ def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int)
         away = model.behaviour.draws(chunk, part("behaviour"))
         money = model.money.draws(chunk, part("money"))[:, :, 0]
         money = money - money.var(axis=0) / 2
-        shared = np.exp(normals["shared"][:, cells.segment[chunk]] * model.shared_sd[chunk])
+        common = normals["shared"][:, cells.segment[chunk]]
+        misfit = normals["misfit"].reshape(-1, 1) * model.market_sd[chunk]
+        shared = np.exp(common * model.shared_sd[chunk] + misfit)
         margin = model.margin_rate[chunk] + normals["margin"].reshape(-1, 1) * model.margin_sd[chunk]
         revenue = model.unit[chunk] * np.exp(money) * model.new_count.at(away, chunk) * shared
         new = revenue * margin - servicing_cost * model.new_months.at(away, chunk) * shared
         sd = model.current_sd[chunk]
-        today = shared * np.exp(normals["today"][:, cells.segment[chunk]] * sd - sd**2 / 2)
+        today = np.exp(common * model.current_shared_sd[chunk] + misfit)
+        today = today * np.exp(normals["today"][:, cells.segment[chunk]] * sd - sd**2 / 2)
         now = model.current_revenue.at(away, chunk) * np.exp(model.money_share[chunk] * money) * margin
         now = (now - servicing_cost * model.current_months.at(away, chunk)) * today
         of_cells.append(_summary(now, new))

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from micromarket.notes import Assumption
-from micromarket.value.bgnbd import BetaGeoNBD
+from micromarket.value.look_back_purchases import CELLS
 from micromarket.value.model import CellModel, Cells, LogQuadratic
+from micromarket.value.pooling import Posterior
 from micromarket.value.prior_mean import fit_effects
-from micromarket.value.purchases import Histories, PurchaseCells, fit_segments
-from micromarket.value.quadrature import residual_paths
+from micromarket.value.purchase_cells import BOUGHT, MONTH_1, MONTH_13, THERE, YEAR_1, PurchaseCells
+from micromarket.value.purchases import SIMPLEST, Histories, fit_segments
 from micromarket.value.signal import verdict
 from micromarket.value.spend import (
     basket_variance,
     margin_ratio,
     money_effects,
     money_signal,
-    pool_current,
     population_weights,
+    spend_by_frequency,
 )
 from micromarket.value.summaries import DAYS_PER_MONTH
+from micromarket.value.validation import Calibration
 
 _STEP = 0.15
-_PAPERS = "Fader, Hardie & Lee 2005 (Marketing Science 24; Journal of Marketing Research 42)"
+_PAPERS = {
+    "BG/NBD": "Fader, Hardie & Lee 2005 (Marketing Science 24; Journal of Marketing Research 42)",
+    "Pareto/NBD": "Schmittlein, Morrison & Colombo 1987 (Management Science 33); Fader, Hardie & Lee 2005 (Journal of"
+    " Marketing Research 42)",
+}
+_ASSUMED = {
+    "BG/NBD": "Customers buy at their own steady rate until they silently leave after one of their purchases; what they"
+    " spend per purchase doesn't depend on how often they buy (BG/NBD and Gamma-Gamma).",
+    "Pareto/NBD": "Customers buy at their own steady rate until they silently leave, at any time; what they spend per"
+    " purchase doesn't depend on how often they buy (Pareto/NBD and Gamma-Gamma).",
+}
 
 
 def model_purchases(
@@ -35,18 +48,26 @@ def model_purchases(
     X: np.ndarray,
     discount_rate: float,
     horizon: int,
+    family: str = SIMPLEST,
+    calibration: Calibration | None = None,
+    together: bool = False,
 ) -> CellModel:
-    """From the counts of :mod:`micromarket.value.summaries`; ``X``: market features (markets, p)."""
+    """From the counts of :mod:`micromarket.value.summaries`; ``X``: market features (markets, p).
+
+    ``family``: the purchase model (a key of :data:`~micromarket.value.purchases.FAMILIES`); ``calibration``: of what
+    known customers will buy, from a look back; ``together``: all segments share one fit.
+    """
+    segments = len(cells.segments)
     histories, counts = Histories.of(counts, cells)
     if not len(counts):
         raise ValueError("no customer has a purchase")
-    fits = fit_segments(histories, len(cells.segments))
-    world = PurchaseCells(cells, histories, fits, discount_rate, horizon)
+    calibration = Calibration.none(segments) if calibration is None else calibration
+    fits = fit_segments(histories, segments, family, together)
+    world = CELLS[family](cells, histories, fits, discount_rate, horizon)
     components = [world.signal(), money_signal("money per purchase", counts, cells)]
     fixed = verdict(components)["verdict"] == "none"
 
-    effects, _ = fit_effects(world.likelihood(), cells, X, k=2, fixed=fixed)
-    behaviour = effects.posterior_
+    world, behaviour = _behaviour(world, cells, X, fixed)
     sums = {
         c: cells.total(histories.cell, counts[c].to_numpy(float, na_value=0.0))
         for c in ("amount", "margin", "amount2", "margin2", "amount_margin", "customers")
@@ -57,49 +78,59 @@ def model_purchases(
     unit = level * np.exp(money.mean[:, 0] + money.covariance[:, 0, 0] / 2)
     margin_rate, margin_sd = margin_ratio(cells, sums, X, fixed)
 
-    theta = behaviour.mean
-    tables = world.tables(theta, _STEP)
-    centre = world.new(tables, theta, slice(0, None))
-    by_segment = world.calibration(horizon * DAYS_PER_MONTH)
-    calibration = by_segment[cells.segment]
-    months = len(world.months) - 1
-    path_count = np.concatenate(
-        [np.ones((len(cells), 1)), 1 + calibration[:, None] * centre[:, 5 : 5 + horizon]], axis=1
-    )
-    path_months = np.concatenate([np.zeros((len(cells), 1)), centre[:, 5 + months : 5 + months + horizon]], axis=1)
-
     weight, baskets = population_weights(spend, cells, histories)
     own_mean = histories.amount / (histories.x + 1)  # summed over the customers of a row
-    from_cell = weight * unit[histories.cell] * histories.customers
+    by_frequency = spend_by_frequency(histories, segments)
+    typical = unit[histories.cell] * by_frequency.of(histories.x + 1, histories.segment)
+    from_cell = weight * typical * histories.customers
     per_row = np.maximum(from_cell + (1 - weight) * own_mean, 0.0)
+
+    theta = behaviour.mean
+    seen = world.calibration(theta)
+    # what was seen corrects a new customer's path up to the oldest age seen, the look back what comes after
+    bought, there = world.path
+    oldest = min(int(np.quantile(histories.T, 0.98) / world.month_days), horizon)
+    by_month = np.where(np.arange(horizon)[None, :] < oldest, seen[:, None], calibration.factor[:, None])
+    by_month = by_month[cells.segment]
+    world.prepare(theta, _STEP)
+    centre = world.new(theta)
+    gained = np.diff(centre[:, bought], axis=1, prepend=0.0) * by_month
+    nothing = np.zeros((len(cells), 1))
+    first, repeat = by_frequency.first[cells.segment], by_frequency.repeat[cells.segment]
+    gained = repeat[:, None] * gained
+    path_count = first[:, None] + np.concatenate([nothing, np.cumsum(gained, axis=1)], axis=1)
+    path_months = np.concatenate([nothing, centre[:, there]], axis=1)
+    beyond = np.where(np.arange(horizon)[None, :] < oldest, 0.0, gained).sum(axis=1) / path_count[:, -1]
+
     n, one = sums["customers"], np.ones(len(cells))
+    factor = calibration.factor[cells.segment]
 
     def current(t: np.ndarray) -> np.ndarray:
-        totals = world.current(tables, t, slice(0, 2), (per_row, histories.customers))
-        return _per_customer(cells, totals, n, world.new(tables, t, slice(0, 2)) * np.stack([unit, one], 1))
+        totals = world.totals(t, slice(BOUGHT, THERE + 1), (per_row, histories.customers))
+        of_new = world.new(t)[:, : THERE + 1] * np.stack([unit, one], 1)
+        return _per_customer(cells, totals, n, of_new) * np.stack([factor, one], 1)
 
+    def new(t: np.ndarray) -> np.ndarray:
+        outputs = world.new(t)
+        repeats = np.diff(outputs[:, bought], axis=1, prepend=0.0) * by_month
+        return np.stack([first + repeat * repeats.sum(axis=1), outputs[:, THERE]], axis=1)
+
+    income, stay = LogQuadratic.around(current, theta, _STEP)
+    new_count, new_months = LogQuadratic.around(new, theta, _STEP)
     among = counts["amount2"].to_numpy(float) - histories.amount**2 / histories.customers
     square = per_row**2 / histories.customers + ((1 - weight) / (histories.x + 1)) ** 2 * np.maximum(among, 0.0)
-    squares = world.current(tables, theta, slice(0, 2), (square, histories.customers), power=2)
-    like_new = centre[:, :2] * np.stack([unit, one], 1)
-    income, stay = LogQuadratic.around(current, theta, _STEP)
-    income, current_sd = pool_current(cells, income, n, like_new[:, 0], squares[:, 0])
-    stay, _ = pool_current(cells, stay, n, like_new[:, 1], squares[:, 1])
-    new_count, new_months = LogQuadratic.around(
-        lambda t: world.new(tables, t, slice(0, 2)) * np.stack([calibration, one], 1) + np.array([1.0, 0.0]),
-        theta,
-        _STEP,
-    )
+    current_sd = _luck_of_few(world, theta, per_row, square, _spend_variation(baskets, histories, segments))
 
-    later = world.current(tables, theta, slice(2, 5), (per_row,) * 3)
-    later = _per_customer(cells, later, n, centre[:, 2:5])
+    later = world.totals(theta, slice(MONTH_1, MONTH_13 + 1), (per_row,) * 3)
+    later = _per_customer(cells, later, n, centre[:, MONTH_1 : MONTH_13 + 1])
     # rates of purchase now and in a year; the first month has begun to decline, a second-order matter
     retention = np.clip(later[:, 2] / np.maximum(later[:, 0], 1e-300), 0.0, 1.0) ** (1 / 12)
     share = cells.total(histories.cell, np.maximum(from_cell, 0)) / np.maximum(
         cells.total(histories.cell, per_row), 1e-300
     )
     # a misfit that a factor repairs on average leaves something: a quarter of it counts as uncertainty
-    shared = np.hypot([_shared_sd(f, horizon) for f in fits], np.log(by_segment) / 4)
+    fitted = np.hypot([_shared_sd(f, horizon) for f in fits], np.log(seen) / 4)[cells.segment]
+    calibrated = calibration.sd[cells.segment]
     return CellModel(
         cells=cells,
         behaviour=behaviour,
@@ -113,23 +144,64 @@ def model_purchases(
         money_share=np.where(n > 0, np.clip(share, 0, 1), 1.0),
         margin_rate=margin_rate,
         margin_sd=margin_sd,
-        first_year_count=1 + calibration * centre[:, 3],
+        first_year_count=first + repeat * seen[cells.segment] * centre[:, YEAR_1],
         retention=retention,
         path_count=path_count,
         path_months=path_months,
-        shared_sd=shared[cells.segment],
+        shared_sd=np.hypot(fitted, calibrated * beyond),
+        current_shared_sd=np.hypot(fitted, calibrated),
+        market_sd=np.full(len(cells), calibration.market_sd),
         customers=n,
-        models=_models(cells, fits, baskets, n, by_segment),
+        models=_models(cells, fits, baskets, n, seen, calibration, family),
         components=components,
-        warnings=_warnings(cells, fits, baskets, by_segment),
-        assumptions=[
-            Assumption(
-                "Customers buy at their own steady rate until they silently leave; what they spend per purchase doesn't"
-                " depend on how often they buy (BG/NBD and Gamma-Gamma).",
-                _PAPERS,
-            )
-        ],
+        warnings=_warnings(cells, fits, baskets, seen, calibration),
+        assumptions=[Assumption(_ASSUMED[family], _PAPERS[family])],
     )
+
+
+def _behaviour(world: PurchaseCells, cells: Cells, X: np.ndarray, fixed: bool) -> tuple[PurchaseCells, Posterior]:
+    """Market effects twice: the first time tells how much of the customers' spread lies between markets."""
+    effects, _ = fit_effects(world.likelihood(), cells, X, k=2, fixed=fixed)
+    if fixed:
+        return world, effects.posterior_
+    n = cells.total(world.histories.cell, world.histories.customers)
+    theta = effects.posterior_.mean
+    away = (
+        theta
+        - np.stack([cells.by_segment(n * t) / np.maximum(cells.by_segment(n), 1e-9) for t in theta.T], 1)[cells.segment]
+    )
+    world = world.sharpen((n[:, None] * away**2).sum(axis=0) / n.sum())
+    effects, _ = fit_effects(world.likelihood(), cells, X, k=2)
+    return world, effects.posterior_
+
+
+def _spend_variation(baskets: list, histories: Histories, segments: int) -> np.ndarray:
+    """Squared coefficient of variation of a customer's mean spend, given the history (Gamma-Gamma), by row."""
+    out = np.zeros(len(histories.x))
+    for s in range(min(len(baskets), segments)):
+        rows = histories.segment == s
+        shape = baskets[s].p_ * (histories.x[rows] + 1) + baskets[s].q_
+        out[rows] = 1 / np.maximum(shape - 2, 0.5)
+    return out
+
+
+def _luck_of_few(
+    world: PurchaseCells, theta: np.ndarray, per_row: np.ndarray, square: np.ndarray, of_spend: np.ndarray
+) -> np.ndarray:
+    """Standard error of a cell's log current revenue from which customers, still there or not, it happens to have.
+
+    Each customer's expected revenue is P(alive) x purchases x spend, all three known up to what the models say of
+    customers with the same history; ``square``: sums over the row's customers of squared spend.
+    """
+    there = world.alive(theta)
+    bought = world.residual(theta, slice(BOUGHT, BOUGHT + 1))[:, 0]
+    spread = (1 + world.residual_variation(theta)) * (1 + of_spend)
+    variance = square * bought**2 * there * np.maximum(spread - there, 0.0)
+    total = world.cells.total
+    mean = total(world.histories.cell, there * bought * per_row)
+    sd = np.sqrt(total(world.histories.cell, variance)) / np.maximum(mean, 1e-300)
+    # on the log scale, of a positive quantity with this coefficient of variation
+    return np.where(mean > 0, np.sqrt(np.log1p(np.minimum(sd, 2.0) ** 2)), 0.0)
 
 
 def _per_customer(cells: Cells, totals: np.ndarray, n: np.ndarray, of_new: np.ndarray) -> np.ndarray:
@@ -144,23 +216,31 @@ def _per_customer(cells: Cells, totals: np.ndarray, n: np.ndarray, of_new: np.nd
     return result
 
 
-def _shared_sd(fit: BetaGeoNBD, horizon: int) -> float:
-    """Standard error of the log expected purchases from the two shapes that markets share (r and a + b), given the
-    mean rate and mean dropout, whose uncertainty the market effects carry."""
-    along = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
-    covariance = np.linalg.inv(along @ np.linalg.pinv(fit.covariance_) @ along.T)
-    base = np.log([fit.r_, fit.alpha_, fit.a_, fit.b_])
+def _shared_sd(fit: Any, horizon: int) -> float:
+    """Standard error of the log expected purchases of a new customer from the fit's parameters (delta method)."""
+    base = fit.parameters()
     time = np.array([horizon * DAYS_PER_MONTH])
+    slope = []
+    for name in base:
+        ends = []
+        for step in (-0.01, 0.01):
+            moved = copy(fit)
+            setattr(moved, f"{name}_", base[name] * np.exp(step))
+            ends.append(np.log1p(moved.expected_purchases(time)[0]))
+        slope.append((ends[1] - ends[0]) / 0.02)
+    variance = np.array(slope) @ fit.covariance_[: len(slope), : len(slope)] @ np.array(slope)
+    return float(min(np.sqrt(max(variance, 0.0)), 0.5))
 
-    def log_count(log_parameters: np.ndarray) -> float:
-        r, alpha, a, b = np.exp(log_parameters)
-        return float(np.log1p(residual_paths(np.array([r]), np.array([alpha]), a, b, time)[0][0, 0]))
 
-    slope = np.array([(log_count(base + 0.01 * d) - log_count(base - 0.01 * d)) / 0.02 for d in along])
-    return float(min(np.sqrt(max(slope @ covariance @ slope, 0.0)), 0.5))
-
-
-def _models(cells: Cells, fits: list, baskets: list, n: np.ndarray, calibration: np.ndarray) -> list[dict[str, Any]]:
+def _models(
+    cells: Cells,
+    fits: list,
+    baskets: list,
+    n: np.ndarray,
+    seen: np.ndarray,
+    calibration: Calibration,
+    family: str,
+) -> list[dict[str, Any]]:
     customers = cells.by_segment(n)
     models = []
     for s, segment in enumerate(cells.segments):
@@ -168,10 +248,11 @@ def _models(cells: Cells, fits: list, baskets: list, n: np.ndarray, calibration:
         models.append(
             {
                 "segment": segment,
-                "model": "BG/NBD with Gamma-Gamma",
+                "model": f"{family} with Gamma-Gamma",
                 "parameters": {**parameters, "unit_of_time": "day"},
                 "customers": float(customers[s]),
-                "calibration": float(calibration[s]),
+                "calibration": float(calibration.factor[s]),
+                "calibration_new": float(seen[s]),
                 "converged": bool(fits[s].converged_),
                 "holdout_error": None,
             }
@@ -179,16 +260,22 @@ def _models(cells: Cells, fits: list, baskets: list, n: np.ndarray, calibration:
     return models
 
 
-def _warnings(cells: Cells, fits: list, baskets: list, calibration: np.ndarray) -> list[str]:
+def _warnings(cells: Cells, fits: list, baskets: list, seen: np.ndarray, calibration: Calibration) -> list[str]:
     warnings = []
     odd = sorted({cells.segments[s] for s, f in enumerate(fits) if not f.converged_})
     if odd:
         warnings.append(f"The purchase model did not settle for {', '.join(odd)}: take values there as rough.")
-    off = [f"{cells.segments[s]} ({c - 1:+.0%})" for s, c in enumerate(calibration) if abs(np.log(c)) > 0.1]
+    off = [f"{cells.segments[s]} ({c - 1:+.0%})" for s, c in enumerate(seen) if abs(np.log(c)) > 0.1]
     if off:
         warnings.append(
             "New customers have bought more or less often than the purchase model says; the value of a new customer was"
             f" corrected to what was seen: {', '.join(off)}."
+        )
+    off = [f"{cells.segments[s]} ({c - 1:+.0%})" for s, c in enumerate(calibration.factor) if abs(np.log(c)) > 0.1]
+    if off:
+        warnings.append(
+            "Hidden purchases of known customers were more or fewer than the model foresaw; what they will still buy was"
+            f" corrected accordingly: {', '.join(off)}."
         )
     if any(b.guarded_ for b in baskets):
         warnings.append(

@@ -69,6 +69,8 @@ def model_observed(cells: Cells, counts: pd.DataFrame, X: np.ndarray, margin_rat
         path_count=flat,
         path_months=0 * flat,
         shared_sd=np.zeros(len(cells)),
+        current_shared_sd=np.zeros(len(cells)),
+        market_sd=np.zeros(len(cells)),
         customers=n,
         models=models,
         components=components,

@@ -16,6 +16,9 @@ import numpy as np
 from scipy.stats import norm, qmc
 from sklearn.base import BaseEstimator
 
+#: Markets that differ by more than a factor of 20 (two of these) are no peers.
+LARGEST_SD = 1.5
+
 #: theta of shape (cells, k) -> gradient (cells, k), curvature (cells, k, k: minus the Hessian) of each cell's fit
 CellLikelihood = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -213,7 +216,7 @@ class MarketEffects(BaseEstimator):
         mean = np.einsum("sij,sj->si", _inverse(left), right)
         learn = self._learn
         second = np.einsum("mi,mj->ij", u[learn], u[learn]) + covariance[learn].sum(axis=0)
-        new_V = (second + self.prior_markets * prior) / (learn.sum() + self.prior_markets)
+        new_V = _capped((second + self.prior_markets * prior) / (learn.sum() + self.prior_markets))
         if several:
             use = learn[market]
             own = _inverse(curvature[use] + _inverse(W))
@@ -222,7 +225,7 @@ class MarketEffects(BaseEstimator):
             pull = own @ curvature[use]
             spread = own + pull @ covariance[market[use]] @ pull.transpose(0, 2, 1)
             second = np.einsum("ci,cj->ij", w, w) + spread.sum(axis=0)
-            W = (second + self.prior_markets * prior) / (use.sum() + self.prior_markets)
+            W = _capped((second + self.prior_markets * prior) / (use.sum() + self.prior_markets))
         return mean, new_V, W
 
     def _posterior(self, info, curvature, mean, V, W, offset):  # type: ignore[no-untyped-def]
@@ -269,11 +272,18 @@ def _sum_by(values: np.ndarray, index: np.ndarray, size: int) -> np.ndarray:
 
 
 def _positive(matrices: np.ndarray) -> np.ndarray:
-    """Symmetric matrices with their negative curvature dropped."""
+    """Symmetric matrices with the sign of negative curvature turned: far from a maximum the step goes uphill and stays
+    finite (saddle-free Newton; Dauphin et al. 2014), and near one there is none."""
     if matrices.shape[1] == 1:
-        return np.maximum(matrices, 0.0)
+        return np.abs(matrices)
     roots, vectors = np.linalg.eigh(matrices)
-    return np.einsum("cij,cj,ckj->cik", vectors, np.maximum(roots, 0.0), vectors)
+    return np.einsum("cij,cj,ckj->cik", vectors, np.abs(roots), vectors)
+
+
+def _capped(matrix: np.ndarray) -> np.ndarray:
+    """A covariance with no standard deviation above ``LARGEST_SD``: expansions far from the maximum can ask for any."""
+    roots, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.minimum(roots, LARGEST_SD**2)) @ vectors.T
 
 
 def _root(matrices: np.ndarray) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from micromarket.value.model import Cells
-from micromarket.value.pooling import CellLikelihood, MarketEffects, _sum_by
+from micromarket.value.pooling import CellLikelihood, MarketEffects, _root, _sum_by
 
 FEWEST_MARKETS = 40
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
@@ -39,11 +41,23 @@ def fit_effects(
     if fixed or X.shape[1] == 0 or len(X) < FEWEST_MARKETS:
         return effects, False
     y, variance = _market_estimates(effects, cells, k)
-    explained = np.stack([_explained(X, y[:, j], variance[:, j]) for j in range(k)], axis=1)
+    parts = [_explained(X, y[:, j], variance[:, j]) for j in range(k)]
+    explained = np.stack([mean for mean, _ in parts], axis=1)
     if not explained.any():
         return effects, False
-    offset = explained[cells.market]
-    return MarketEffects().fit(likelihood, cells.market, cells.segment, k, offset, effects), True
+    better = MarketEffects().fit(likelihood, cells.market, cells.segment, k, explained[cells.market], effects)
+    return _with_doubt(better, np.stack([doubt for _, doubt in parts], axis=1)), True
+
+
+def _with_doubt(effects: MarketEffects, variance: np.ndarray) -> MarketEffects:
+    """Adds what is unknown of the features' slopes, ``variance`` (markets, k) of each market's prior mean, as far as a
+    market leans on it."""
+    posterior = effects.posterior_
+    covariance = posterior.market_root @ posterior.market_root.transpose(0, 2, 1)
+    lean = covariance @ np.linalg.inv(effects.market_variance_)
+    more = covariance + np.einsum("mij,mj,mkj->mik", lean, variance, lean)
+    effects.posterior_ = replace(posterior, market_root=_root(more))
+    return effects
 
 
 def _market_estimates(effects: MarketEffects, cells: Cells, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,8 +73,11 @@ def _market_estimates(effects: MarketEffects, cells: Cells, k: int) -> tuple[np.
     return y, np.einsum("mii->mi", covariance) + np.diag(effects.market_variance_)
 
 
-def _explained(X: np.ndarray, y: np.ndarray, variance: np.ndarray, folds: int = 5) -> np.ndarray:
-    """What a weighted ridge regression explains of ``y``; zeros unless it clearly beats none in markets left out."""
+def _explained(
+    X: np.ndarray, y: np.ndarray, variance: np.ndarray, folds: int = 5
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a weighted ridge regression explains of ``y``, and its variance; zeros unless it clearly beats none in
+    markets left out."""
     w = 1 / variance
     fold = np.arange(len(y)) % folds
     spare = {penalty: np.zeros(len(y)) for penalty in PENALTIES}
@@ -72,8 +89,9 @@ def _explained(X: np.ndarray, y: np.ndarray, variance: np.ndarray, folds: int = 
     best = min(PENALTIES, key=lambda penalty: float((w * (y - spare[penalty]) ** 2).sum()))
     gain = nothing - w * (y - spare[best]) ** 2
     if gain.mean() <= 2 * gain.std() / np.sqrt(len(gain)):
-        return np.zeros(len(y))
-    return X @ _ridge(X, y, w, best)
+        return np.zeros(len(y)), np.zeros(len(y))
+    slope_covariance = np.linalg.inv((X.T * w) @ X + best * w.mean() * np.eye(X.shape[1]))
+    return X @ _ridge(X, y, w, best), np.einsum("mi,ij,mj->m", X, slope_covariance, X)
 
 
 def _ridge(X: np.ndarray, y: np.ndarray, w: np.ndarray, penalty: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from micromarket.value.quadrature import beta_nodes, paths_at_nodes
+from micromarket.value.quadrature import beta_nodes, paths_at_nodes, second_moment
 
 
 class ResidualTable:
@@ -27,7 +27,8 @@ class ResidualTable:
     times : array
         Times of the paths.
     outputs : callable
-        (purchases, alive), each (n, times) -> (n, q), positive.
+        (purchases, alive), each (n, times) -> (n, q), positive. One more output follows them: the second moment over
+        customers of what they will buy up to ``times[horizon]``, over the square of its mean.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class ResidualTable:
         logit: tuple[float, float],
         times: np.ndarray,
         outputs: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        horizon: int = -1,
         points: tuple[int, int] = (12, 6),
     ):
         self._scale_nodes = _chebyshev(*log_scale, points[0])
@@ -53,7 +55,11 @@ class ResidualTable:
             purchases, alive = paths_at_nodes(
                 np.full(len(rows), r + x), np.tile(scale, points[1]), p[rows], weights[rows], times
             )
-            grid = np.log(np.maximum(outputs(purchases, alive), 1e-300))
+            second = second_moment(np.full(len(rows), r + x), np.tile(scale, points[1]), p[rows], weights[rows],
+                                   times[horizon])  # fmt: skip
+            spread = second / np.maximum(purchases[:, horizon], 1e-150) ** 2
+            values = np.concatenate([outputs(purchases, alive), spread[:, None]], axis=1)
+            grid = np.log(np.maximum(values, 1e-300))
             grids.append(grid.reshape(points[1], points[0], -1))
         self._values = np.stack(grids)  # (levels, logit, scale, outputs)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
 from micromarket.value.gamma_gamma import GammaGamma
-from micromarket.value.model import Cells, LogQuadratic
+from micromarket.value.model import Cells
 from micromarket.value.pooling import CellLikelihood, MarketEffects, Posterior, gamma, normal, poisson
 from micromarket.value.prior_mean import fit_effects
 from micromarket.value.purchases import FEWEST_CUSTOMERS, Histories
@@ -90,6 +92,54 @@ def basket_variance(histories: Histories, counts: pd.DataFrame, cells: Cells) ->
     return result
 
 
+@dataclass(frozen=True)
+class SpendByFrequency:
+    """How spend per purchase goes with the number of purchases, by segment; all ratios to the segment's amount per
+    purchase. ``slope``: of log mean spend per log purchase; ``first``, ``repeat``: a new customer's first purchase,
+    and later ones (busy customers make more of them); ``level``: at one purchase."""
+
+    slope: np.ndarray
+    level: np.ndarray
+    first: np.ndarray
+    repeat: np.ndarray
+
+    def of(self, n: np.ndarray, segment: np.ndarray) -> np.ndarray:
+        """Expected spend per purchase of customers with ``n`` purchases, over the segment's amount per purchase."""
+        return self.level[segment] * np.maximum(n, 1.0) ** self.slope[segment]
+
+
+def spend_by_frequency(histories: Histories, segments: int) -> SpendByFrequency:
+    """Gamma-Gamma takes spend and frequency for independent; where they aren't, the heaviest buyers tell.
+
+    Weighted least squares of the log mean spend of customers with n purchases on log n; a slope that its standard
+    error doesn't tell from 0 stays 0.
+    """
+    out = [np.zeros(segments), np.ones(segments), np.ones(segments), np.ones(segments)]
+    for s in range(segments):
+        rows = (histories.segment == s) & (histories.customers > 0)
+        n, w, amount = histories.x[rows] + 1, histories.customers[rows], histories.amount[rows]
+        level = amount.sum() / max(float(w @ n), 1.0)
+        if level <= 0:
+            continue
+        first, repeats = (amount / n).sum() / max(w.sum(), 1e-9), (amount / n * (n - 1)).sum()
+        out[2][s] = first / level
+        if w @ (n - 1) > 0 and repeats > 0:
+            out[3][s] = repeats / float(w @ (n - 1)) / level
+        times, index = np.unique(n, return_inverse=True)
+        people, money = np.bincount(index, weights=w), np.bincount(index, weights=amount / n)
+        use = (people >= 30) & (money > 0)
+        if use.sum() < 3:
+            continue
+        x, y, weight = np.log(times[use]), np.log(money[use] / people[use] / level), people[use]
+        x0, y0 = np.average(x, weights=weight), np.average(y, weights=weight)
+        sxx = weight @ (x - x0) ** 2
+        slope = weight @ ((x - x0) * (y - y0)) / sxx
+        error = weight @ (y - y0 - slope * (x - x0)) ** 2 / (use.sum() - 2) / sxx
+        if abs(slope) > 3 * np.sqrt(error):
+            out[0][s], out[1][s] = np.clip(slope, -0.8, 0.8), np.exp(y0 - slope * x0)
+    return SpendByFrequency(*out)
+
+
 def population_weights(spend: pd.DataFrame, cells: Cells, histories: Histories) -> tuple[np.ndarray, list[GammaGamma]]:
     """How far each history's expected basket leans on its cell's mean (Gamma-Gamma, by segment)."""
     n = histories.x + 1
@@ -143,27 +193,3 @@ def money_signal(name: str, moments: pd.DataFrame, cells: Cells) -> Component:
     square = square - 2 * mean * total + mean**2 * n
     total = total - mean * n
     return analysis_of_variance(name, *(np.bincount(cells.market, weights=v) for v in (n, total, square)))
-
-
-def pool_current(
-    cells: Cells, mean: LogQuadratic, n: np.ndarray, of_new: np.ndarray, squares: np.ndarray
-) -> tuple[LogQuadratic, np.ndarray]:
-    """A quantity's mean over today's customers as a trait of the market, and its standard error on the log scale.
-
-    A market of five customers may hold five good ones by luck, so the mean leans on what the market's own effects say
-    (a new customer's quantity, scaled as in its segment), the more the fewer customers there are. ``squares``: sums
-    of the customers' squared quantities.
-    """
-    amount = n * np.exp(mean.centre)
-    scale = segment_ratio(cells, amount, n * of_new)
-    level = np.maximum(of_new * np.where(scale > 0, scale, 1.0)[cells.segment], 1e-300)
-    some = (n > 1) & (amount > 0) & (level > 1e-100)
-    squared = np.where(some, level, 1.0) ** 2
-    within = np.where(some, np.maximum(squares - amount**2 / np.maximum(n, 1), 0.0) / squared, 0.0)
-    freedom = cells.by_segment(np.maximum(n - 1, 0.0))
-    variation = np.maximum(cells.by_segment(within) / np.maximum(freedom, 1.0), 1e-4)[cells.segment]
-    effects = MarketEffects().fit(
-        gamma(amount / np.maximum(level * n, 1e-300), n / variation), cells.market, cells.segment
-    )
-    theta, variance = effects.posterior_.mean[:, 0], effects.posterior_.covariance[:, 0, 0]
-    return LogQuadratic(np.log(level) + theta + variance / 2, mean.slope, mean.bend), np.sqrt(variance)
