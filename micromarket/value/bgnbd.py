@@ -154,10 +154,8 @@ def likelihood(counts: Counts, first: int) -> Callable[[np.ndarray], Sums]:
 
     Fader, Hardie & Lee 2005, eq. 6 (``first`` = 0); Hoppe & Wagner 2007 (``first`` = 1).
     """
-    groups, customers = counts.groups, counts.customers
-    levels, index = np.unique(counts.group * len(counts.x.values) + counts.x.code, return_inverse=True)
-    g, x = levels // len(counts.x.values), counts.x.values[levels % len(counts.x.values)]
-    n = np.bincount(index, weights=customers, minlength=len(levels))
+    groups = counts.groups
+    g, x, n = counts.levels()
     once = counts.x.array == 0 if not first else np.zeros(len(counts), bool)
     single, repeat = counts.rows(np.flatnonzero(once)), counts.rows(np.flatnonzero(~once))
     if groups <= _FEW:

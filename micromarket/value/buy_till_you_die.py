@@ -148,7 +148,8 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
             start = np.concatenate([theta, np.zeros(len(self._effects) * Z.shape[1])])
             best = maximise(objective(counts, Z), start, n, self.tolerance)
             theta, covariance = best.theta, best.covariance()
-        self.log_likelihood_ = chain(theta, k, Z, self._link, self._likelihood(counts))[0]
+        nothing = (0.0, np.zeros(len(theta)), np.zeros((len(theta), len(theta))))
+        self.log_likelihood_ = best.value - self._with_priors(nothing, theta, centre)[0]
         if design is not None:
             theta, covariance = at_zero(theta, covariance, k, design, self._link)
             coefficients = theta[k:].reshape(len(self._effects), -1).T

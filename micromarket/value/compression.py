@@ -67,6 +67,11 @@ class Counts:
         weights = np.where(many, self.customers * (self.customers[at].sum() / self.customers[at[::step]].sum()), 0.0)
         return replace(self, customers=np.where(many, weights, self.customers)).rows(np.flatnonzero(keep))
 
+    def levels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Distinct (group, x) and how many customers have them: all that gamma functions of x need."""
+        some, index = distinct(Column(np.arange(self.groups), self.group), self.x)
+        return self.group[some], self.x[some].array, np.bincount(index, weights=self.customers, minlength=len(some))
+
     def bounds(self) -> np.ndarray:
         """Where each group begins, and the end: (groups + 1,)."""
         return np.searchsorted(self.group, np.arange(self.groups + 1))

@@ -55,9 +55,7 @@ class ParetoNBD(BuyTillYouDie):
 
     def _likelihood(self, counts: Counts) -> Likelihood:
         groups = counts.groups
-        levels, index = np.unique(counts.group * len(counts.x.values) + counts.x.code, return_inverse=True)
-        g, x = levels // len(counts.x.values), counts.x.values[levels % len(counts.x.values)]
-        n = np.bincount(index, weights=counts.customers, minlength=len(levels))
+        g, x, n = counts.levels()
 
         def total(values: np.ndarray) -> np.ndarray:
             return np.bincount(g, weights=n * values, minlength=groups)
