@@ -8,10 +8,11 @@ else
 BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
+SPARK := $(VENV)/.spark
 PLAN ?= data/sample/plan.yml
 OUT ?= reports
 
-.PHONY: plan test truth lab lint lock bench sample pictures clean help
+.PHONY: plan test truth spark lab lint lock bench clv sample pictures clean help
 
 help:            ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -38,6 +39,18 @@ test: $(READY)   ## all tests but the long proofs
 truth: $(READY)  ## long statistical proofs on worlds with known truth
 	@$(BIN)/python -m pytest -m truth
 
+# pyspark comes as source only; setuptools, of requirements.lock, builds it
+$(SPARK): $(READY) requirements-spark.lock
+	@if $(BIN)/python -m uv --version >/dev/null 2>&1; then \
+	  $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes --no-build-isolation -r requirements-spark.lock ; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r requirements-spark.lock ; \
+	fi
+	@touch $(SPARK)
+
+spark: $(SPARK)  ## the engine's tests on a local Spark (Java 17 or newer must be there)
+	@$(BIN)/python -m pytest -m spark
+
 lint: $(READY)   ## ruff, types, clean notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	@$(BIN)/nbstripout --verify --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
@@ -53,9 +66,15 @@ bench: $(READY)  ## the benchmarks (minutes)
 	@$(BIN)/python benchmarks/decision.py
 	@$(BIN)/python benchmarks/run_time.py
 
-lock: $(READY)   ## requirements.lock and environment.yml from pyproject.toml
+clv: $(READY)    ## lifetime values beside lifetimes and pymc-marketing, where installed (minutes)
+	@$(BIN)/python benchmarks/clv.py
+
+lock: $(READY)   ## requirements.lock, requirements-spark.lock and environment.yml from pyproject.toml
 	@$(BIN)/python -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['spark'], sep='\n')" \
+	  | $(BIN)/python -m uv pip compile - --constraint requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements-spark.lock
 	@$(BIN)/python -m micromarket._environment > environment.yml
 
 pictures: $(READY)  ## the README's pictures, from the latest run of the sample company

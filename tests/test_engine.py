@@ -186,7 +186,13 @@ def needs_spark() -> None:
         pytest.skip("Spark needs Java 17 or newer, and there is none on this machine")
 
 
-SPARK = EngineSettings("spark", master="local[2]", config=(("spark.sql.shuffle.partitions", "2"),))
+#: For a thousand rows, planning and compiling is all that takes time.
+QUICK = {
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+}
+SPARK = EngineSettings("spark", master="local[2]", config=tuple(QUICK.items()))
 
 
 @pytest.fixture(scope="module")

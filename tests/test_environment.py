@@ -33,3 +33,22 @@ def test_ci_script_can_be_run(repo: Path) -> None:
     text = script.read_text()
     assert "set -euo pipefail" in text
     assert "make test" in text
+    assert "make spark" in text
+
+
+def test_every_lock_holds_hashes_and_no_host(repo: Path) -> None:
+    for lock in ("requirements.lock", "requirements-spark.lock"):
+        text = (repo / lock).read_text()
+        blocks = re.split(r"^(?=[a-z0-9.-]+==)", text, flags=re.M)[1:]
+        assert blocks
+        assert all("--hash=sha256:" in block for block in blocks)
+        assert "://" not in text
+        assert "--index" not in text
+
+
+def test_the_spark_lock_adds_pyspark_to_the_other_one(repo: Path) -> None:
+    spark = re.findall(r"^([a-z0-9-]+)==", (repo / "requirements-spark.lock").read_text(), re.M)
+    base = re.findall(r"^([a-z0-9-]+)==", (repo / "requirements.lock").read_text(), re.M)
+    assert "pyspark" in spark
+    assert not set(spark) & set(base)
+    assert "setuptools" in base  # builds it
