@@ -16,6 +16,8 @@ import ibis
 import numpy as np
 import pandas as pd
 
+from micromarket.calendar import year_before
+from micromarket.segmentation.histories import single
 from micromarket.segmentation.rules import Rules, is_frequent, is_worth
 from micromarket.segmentation.worth import explained
 
@@ -25,8 +27,9 @@ FREQUENCIES = {"purchases": (2, 3, 4, 6, 8, 12, 24, 52), "orders": (2, 3, 5, 10,
 AMOUNTS = tuple(round(m * 10.0**k, 2) for k in range(-2, 9) for m in (1, 2, 3, 5, 7))
 MOST_SEGMENTS = 6
 SMALLEST_SHARE, FEWEST_CUSTOMERS = 0.05, 30
-_COMMON_PRODUCT = 0.08  # of the customers
-_MOST_PRODUCTS = 5
+COMMON_PRODUCT, MOST_PRODUCTS = 0.08, 5  # of the customers
+_MOST_REVIEWS = 12
+_FAR_OFF = 30.0  # no limit further from the typical purchase
 _FEWEST_EXPLAINED = 0.01  # of the differences between customers; less is not worth a plan of its own
 _PER_SEGMENT = 0.02  # of what the best rules explain: what one more segment must add
 _LOYALTY = 0.05  # of what the best rules explain: by how much others must beat last year's rules
@@ -42,19 +45,21 @@ class Review:
 
 
 def window_before(day: dt.date, first: dt.date) -> Review:
-    """Margin of up to a year before ``day``, half of the history at most."""
-    until = day - dt.timedelta(days=1)
-    span = min(365, (day - first).days // 2)
-    return Review(day, until - dt.timedelta(days=span), until)
+    """Margin of the year before ``day``, half of the history at most."""
+    one = dt.timedelta(days=1)
+    half = day - dt.timedelta(days=(day - first).days // 2)
+    return Review(day, max(year_before(day), half) - one, day - one)
 
 
 def reviews(first: dt.date, as_of: dt.date) -> list[Review]:
-    """The last reviews up to the end of ``as_of``, oldest first; none with less than four months of history.
+    """All reviews up to the end of ``as_of``, oldest first; none with less than four months of history.
 
-    A year of history is needed for the yearly review; before that the rules are reviewed by quarter.
+    A year of history is needed for the yearly review; before that the rules are reviewed by quarter. Every review
+    since the records begin is done again, so that what one of them decided holds in all plans after it.
     """
     after = as_of + dt.timedelta(days=1)
-    yearly = [day for y in (2, 1, 0) if ((day := dt.date(after.year - y, 1, 1)) - first).days >= 365]
+    years = range(max(first.year + 1, after.year - _MOST_REVIEWS + 1), after.year + 1)
+    yearly = [day for year in years if ((day := dt.date(year, 1, 1)) - first).days >= 365]
     quarter = dt.date(after.year, 3 * ((after.month - 1) // 3) + 1, 1)
     if not yearly:
         yearly = [day for day in (quarter, after) if (day - first).days >= (180 if day < after else 120)][:1]
@@ -65,8 +70,9 @@ def reviews(first: dt.date, as_of: dt.date) -> list[Review]:
 class Bins:
     """Customers counted by where they lie between all the limits that rules may use; arrays of equal length.
 
-    ``tenure``, ``recency``, ``frequency``, ``value``: number of limits passed; ``product``: index into ``products`` or
-    -1; ``size``: customers at the review; ``n``, ``total``, ``square``: customers, sum and sum of squares of value.
+    ``tenure``, ``recency``, ``frequency``, ``value``: number of limits passed (:data:`NEW_DAYS`, :data:`QUIET_DAYS`,
+    :data:`FREQUENCIES`, ``amounts``); ``product``: index into ``products`` or -1; ``size``: customers at the review;
+    ``n``, ``total``, ``square``: customers, sum and sum of squares of value.
     """
 
     tenure: np.ndarray
@@ -79,22 +85,27 @@ class Bins:
     total: np.ndarray
     square: np.ndarray
     products: tuple[str, ...]
+    amounts: tuple[float, ...]
 
 
 _KEYS = ["tenure_bin", "recency_bin", "frequency_bin", "value_bin", "product"]
 
 
-def count_bins(basis: str, now: ibis.Table, before: ibis.Table) -> Bins:
+def count_bins(basis: str, now: ibis.Table, before: ibis.Table, last: Rules | None = None) -> Bins:
     """``now``: states at the review (for sizes); ``before``: states at the cut with ``value`` (a log of money)."""
+    sums = single(now.aggregate(cents=now.cents.sum().cast("float64"), n=now.n.sum().cast("float64")))
+    typical = (sums["cents"] or 0) / max(sums["n"] or 0, 1) / 100
+    near = {a for a in AMOUNTS if typical / _FAR_OFF <= a <= typical * _FAR_OFF}
+    amounts = tuple(sorted(near | set(last.value if last is not None else ())))
     top = (
         now.group_by("product").aggregate(customers=now.customer_id.count()).order_by(ibis.desc("customers"), "product")
     )
-    found = top.limit(_MOST_PRODUCTS + 1).to_pandas()
+    found = top.limit(MOST_PRODUCTS + 1).to_pandas()
     everyone = int(now.count().execute())
-    common = found[found["product"].notna() & (found["customers"] >= max(_COMMON_PRODUCT * everyone, 1))]
-    products = tuple(common["product"].astype(object).tolist())[:_MOST_PRODUCTS]
-    sizes = _binned(basis, now, products)
-    known = _binned(basis, before, products)
+    common = found[found["product"].notna() & (found["customers"] >= max(COMMON_PRODUCT * everyone, 1))]
+    products = tuple(common["product"].astype(object).tolist())[:MOST_PRODUCTS]
+    sizes = _binned(basis, now, products, amounts)
+    known = _binned(basis, before, products, amounts)
     left = sizes.group_by(_KEYS).aggregate(size=sizes.customer_id.count().cast("float64")).to_pandas()
     v = known.value
     right = known.group_by(_KEYS).aggregate(
@@ -105,10 +116,10 @@ def count_bins(basis: str, now: ibis.Table, before: ibis.Table) -> Bins:
     both = both.groupby(_KEYS, sort=True).sum().reset_index()
     tenure, recency, frequency, value, product = (both[c].to_numpy() for c in _KEYS)
     size, n, total, square = (both[c].to_numpy(float) for c in ("size", "n", "total", "square"))
-    return Bins(tenure, recency, frequency, value, product, size, n, total, square, products)
+    return Bins(tenure, recency, frequency, value, product, size, n, total, square, products, amounts)
 
 
-def _binned(basis: str, t: ibis.Table, products: tuple[str, ...]) -> ibis.Table:
+def _binned(basis: str, t: ibis.Table, products: tuple[str, ...], amounts: tuple[float, ...]) -> ibis.Table:
     def passed(tests: list[ibis.Value]) -> ibis.Value:
         count = ibis.literal(0)
         for test in tests:
@@ -120,7 +131,7 @@ def _binned(basis: str, t: ibis.Table, products: tuple[str, ...]) -> ibis.Table:
         tenure_bin=passed([(t.tenure > d).fill_null(True) for d in NEW_DAYS]),
         recency_bin=passed([(t.recency > d).fill_null(True) for d in QUIET_DAYS]),
         frequency_bin=passed([is_frequent(basis, t, f) for f in FREQUENCIES[basis]]),
-        value_bin=passed([is_worth(t, a) for a in AMOUNTS]),
+        value_bin=passed([is_worth(t, a) for a in amounts]),
         product=ibis.ifelse(common, t["product"], ibis.null("string")),
     )
 
@@ -178,7 +189,7 @@ def _candidates(basis: str, bins: Bins, new: int | None, fewest: float, recency:
         silent = [(days, lapsed) for days in (None, *QUIET_DAYS[:-1])]
     often: list[float | None] = [None, *(float(f) for f in FREQUENCIES[basis])]
     enough: list[float] = []
-    for i, amount in enumerate(AMOUNTS):
+    for i, amount in enumerate(bins.amounts):
         above = float(bins.size[bins.value > i].sum())
         if fewest <= above <= bins.size.sum() - fewest:
             enough.append(amount)
@@ -206,7 +217,7 @@ def labels(rules: Rules, bins: Bins) -> tuple[np.ndarray, int]:
     if rules.value:
         band = np.zeros(len(bins.n), dtype=int)
         for amount in rules.value:
-            band += bins.value > _place(AMOUNTS, amount)
+            band += bins.value > _place(bins.amounts, amount)
         label, k = band, len(rules.value) + 1
     if rules.frequency is not None:
         frequent = bins.frequency > _place(FREQUENCIES[rules.basis], rules.frequency)
@@ -234,11 +245,13 @@ def _place(limits: tuple[float, ...], limit: float) -> int:
     return limits.index(limit)
 
 
-def review_all(periods: list[Review], bins_of: Callable[[Review], Bins], basis: str, *, recency: bool) -> Rules | None:
+def review_all(
+    periods: list[Review], bins_of: Callable[[Review, Rules | None], Bins], basis: str, *, recency: bool
+) -> Rules | None:
     """One review after the other, each loyal to the rules of the one before."""
     rules: Rules | None = None
     for review in periods:
-        rules = choose(basis, bins_of(review), recency=recency, last=rules)
+        rules = choose(basis, bins_of(review, rules), recency=recency, last=rules)
         if rules is not None and rules.decided_on is None:
             rules = replace(rules, decided_on=review.day)
     return rules

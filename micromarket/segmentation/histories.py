@@ -56,37 +56,76 @@ def purchase_days(dataset: Tables, margin_rate: float | None) -> ibis.Table:
     if "margin" in t.columns:
         margin = t.margin.fill_null(margin)
     t = t.select("customer_id", "date", cents=(t.amount * 100).round().cast("int64"), margin=margin)
-    days = t.group_by("customer_id", "date").aggregate(cents=t.cents.sum(), margin=t.margin.sum())
+    days = t.group_by("customer_id", "date").aggregate(cents=t.cents.sum().cast("int64"), margin=t.margin.sum())
     return days.mutate(bought=ibis.ifelse(days.cents > 0, 1, 0).cast("int64"))
 
 
-def main_products(dataset: Tables, table: str, until: dt.date) -> ibis.Table | None:
-    """customer_id, product: where most of the money went until a day (ties: first by name)."""
-    t = dataset.table(table)
+def piece_of(date: ibis.Value, boundaries: list[dt.date]) -> ibis.Value:
+    """How many of the boundaries a date lies after: 0 up to and including the first one."""
+    passed = ibis.literal(0)
+    for day in boundaries:
+        passed = passed + ibis.ifelse(date > ibis.literal(day, "date"), 1, 0)
+    return passed.cast("int64")
+
+
+def purchase_pieces(days: ibis.Table, boundaries: list[dt.date]) -> ibis.Table:
+    """The history cut at the days that states are asked for: n, cents, margin, last by customer and piece.
+
+    One pass over the log; what was known on any of the boundaries then comes from these few rows a customer.
+    """
+    d = days.mutate(piece=piece_of(days.date, boundaries))
+    return d.group_by("customer_id", "piece").aggregate(
+        n=d.bought.sum().cast("int64"),
+        cents=d.cents.sum().cast("int64"),
+        margin=d.margin.sum(),
+        last=d.date.max(where=d.bought == 1),
+    )
+
+
+def product_pieces(dataset: Tables, boundaries: list[dt.date]) -> ibis.Table | None:
+    """cents by customer, product and piece; ``None`` where no product is known."""
+    t = dataset.table("transactions")
     if "product" not in t.columns:
         return None
-    if table == "transactions":
-        t = t.filter(t["product"].notnull() & (t.date <= ibis.literal(until, "date")))
-        money = (t.amount * 100).round().cast("int64")
-    else:
-        t = t.filter(t["product"].notnull() & (t.started_on <= ibis.literal(until, "date")))
-        first = ibis.window(group_by="customer_id")
-        t = t.mutate(first_on=t.started_on.min().over(first))
-        t = t.filter(t.started_on == t.first_on)
-        money = (t.monthly_value * 100).round().cast("int64")
-    t = t.select("customer_id", "product", money=money)
-    per = t.group_by("customer_id", "product").aggregate(money=t.money.sum())
-    place = ibis.row_number().over(ibis.window(group_by="customer_id", order_by=[per.money.desc(), per["product"]]))
+    t = t.filter(t["product"].notnull())
+    t = t.select(
+        "customer_id", "product", cents=(t.amount * 100).round().cast("int64"), piece=piece_of(t.date, boundaries)
+    )
+    return t.group_by("customer_id", "product", "piece").aggregate(cents=t.cents.sum().cast("int64"))
+
+
+def common_products(dataset: Tables, share: float, most: int) -> tuple[str, ...]:
+    """Products that at least ``share`` of all buyers have bought, most customers first; ``most`` of them at most."""
+    table = "transactions" if dataset.has("transactions") else "subscriptions"
+    t = dataset.table(table)
+    if "product" not in t.columns:
+        return ()
+    everyone = single(t.aggregate(n=t.customer_id.nunique()))["n"]
+    t = t.filter(t["product"].notnull())
+    per = t.group_by("product").aggregate(n=t.customer_id.nunique())
+    per = per.filter(per.n >= max(share * everyone, 1)).order_by(ibis.desc("n"), "product").limit(most)
+    return tuple(str(row["product"]) for row in per.to_pyarrow().to_pylist())
+
+
+def main_product(spent: ibis.Table) -> ibis.Table:
+    """customer_id, product: where most of the money went (ties: first by name). ``spent``: customer, product, cents."""
+    per = spent.group_by("customer_id", "product").aggregate(cents=spent.cents.sum().cast("int64"))
+    place = ibis.row_number().over(ibis.window(group_by="customer_id", order_by=[per.cents.desc(), per["product"]]))
     per = per.mutate(place=place)
     return per.filter(per.place == 0).select("customer_id", "product")
 
 
-def purchase_states(people: ibis.Table, days: ibis.Table, products: ibis.Table | None, until: dt.date) -> ibis.Table:
-    """State of everybody in ``people`` at the end of ``until``, with market_id and start."""
+def purchase_states(
+    people: ibis.Table, pieces: ibis.Table, products: ibis.Table | None, piece: int, until: dt.date
+) -> ibis.Table:
+    """State of everybody in ``people`` at the end of ``until``, with market_id and start.
+
+    ``pieces``, ``products``: of :func:`purchase_pieces`, :func:`product_pieces`; ``piece``: the last one that counts.
+    """
     day = ibis.literal(until, "date")
-    d = days.filter(days.date <= day)
-    per = d.group_by("customer_id").aggregate(
-        n=d.bought.sum(), cents=d.cents.sum(), last=d.date.max(where=d.bought == 1)
+    p = pieces.filter(pieces.piece <= piece)
+    per = p.group_by("customer_id").aggregate(
+        n=p.n.sum().cast("int64"), cents=p.cents.sum().cast("int64"), last=p["last"].max()
     )
     t = people.left_join(per, "customer_id").drop("customer_id_right")
     t = t.select(
@@ -98,17 +137,17 @@ def purchase_states(people: ibis.Table, days: ibis.Table, products: ibis.Table |
         tenure=ibis.ifelse(t.start <= day, day.delta(t.start, unit="day"), None).cast("int64"),
         recency=day.delta(t["last"], unit="day").cast("int64"),
     )
-    return _with_product(t, products)
+    return _with_product(t, None if products is None else main_product(products.filter(products.piece <= piece)))
 
 
-def contract_states(dataset: Tables, people: ibis.Table, until: dt.date) -> ibis.Table:
+def contract_states(dataset: Tables, people: ibis.Table) -> ibis.Table:
     """State at the *start* of each customer's first contract: never changed by staying or leaving."""
     s = dataset.table("subscriptions")
-    per = ibis.window(group_by="customer_id")
-    s = s.select("customer_id", "started_on", cents=(s.monthly_value * 100).round().cast("int64"))
-    s = s.mutate(first_on=s.started_on.min().over(per))
+    product = s["product"] if "product" in s.columns else ibis.null("string")
+    s = s.select("customer_id", "started_on", product=product, cents=(s.monthly_value * 100).round().cast("int64"))
+    s = s.mutate(first_on=s.started_on.min().over(ibis.window(group_by="customer_id")))
     s = s.filter(s.started_on == s.first_on)
-    value = s.group_by("customer_id").aggregate(cents=s.cents.sum())
+    value = s.group_by("customer_id").aggregate(cents=s.cents.sum().cast("int64"))
     t = people.left_join(value, "customer_id").drop("customer_id_right")
     t = t.select(
         "customer_id",
@@ -119,7 +158,7 @@ def contract_states(dataset: Tables, people: ibis.Table, until: dt.date) -> ibis
         tenure=ibis.null("int64"),
         recency=ibis.null("int64"),
     )
-    return _with_product(t, main_products(dataset, "subscriptions", until))
+    return _with_product(t, main_product(s.filter(s["product"].notnull()).select("customer_id", "product", "cents")))
 
 
 def order_states(dataset: Tables, people: ibis.Table) -> ibis.Table:
@@ -162,7 +201,9 @@ def states_at_purchase(people: ibis.Table, days: ibis.Table, products: ibis.Tabl
     before = ibis.window(group_by="customer_id", order_by="date", preceding=(None, 1))
     d = days.mutate(on=ibis.ifelse(days.bought == 1, days.date, ibis.null("date")))
     d = d.mutate(
-        n_before=d.bought.sum().over(before), cents_before=d.cents.sum().over(before), last=d.on.max().over(before)
+        n_before=d.bought.sum().over(before).cast("int64"),
+        cents_before=d.cents.sum().over(before).cast("int64"),
+        last=d.on.max().over(before),
     )
     d = d.inner_join(people.select("customer_id", "start"), "customer_id")
     d = d.mutate(fresh=d.n_before.fill_null(0) == 0)
@@ -177,9 +218,9 @@ def states_at_purchase(people: ibis.Table, days: ibis.Table, products: ibis.Tabl
     return _with_product(t, products)
 
 
-def margin_after(days: ibis.Table, after: dt.date, until: dt.date) -> ibis.Table:
-    """customer_id, margin: what purchases on days after ``after`` up to ``until`` brought (money)."""
-    t = days.filter((days.date > ibis.literal(after, "date")) & (days.date <= ibis.literal(until, "date")))
+def margin_between(pieces: ibis.Table, after: int, until: int) -> ibis.Table:
+    """customer_id, margin: what the pieces after ``after`` up to ``until`` brought (money)."""
+    t = pieces.filter((pieces.piece > after) & (pieces.piece <= until))
     return t.group_by("customer_id").aggregate(margin=t.margin.sum())
 
 

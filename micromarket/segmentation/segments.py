@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +12,8 @@ import pandas as pd
 from micromarket.load import Dataset
 from micromarket.notes import Assumption
 from micromarket.segmentation import histories as h
-from micromarket.segmentation.choose import Bins, Review, count_bins, review_all, reviews, window_before
+from micromarket.segmentation.choose import Bins, Review, count_bins, review_all
+from micromarket.segmentation.history import History, kept_days, kept_people, so_far
 from micromarket.segmentation.rules import Rules, Segment, segment_expression
 from micromarket.segmentation.worth import SegmentWorth, worth_of
 
@@ -101,26 +101,20 @@ def segment_rules(dataset: Dataset) -> Rules | None:
         return wanted if wanted.basis == basis else None
     if basis is None:
         return None
-    people = _people(dataset)
+    history = History(dataset, basis)
     if basis == "orders":
-        states = h.order_states(dataset, people)
+        states = history.states(dataset.settings.as_of)
         day = dataset.settings.as_of + dt.timedelta(days=1)
-        review = Review(day, dataset.settings.as_of, dataset.settings.as_of)
         known = dataset.table("customer_summary").columns
+        bins = count_bins(basis, states, so_far(states))
         recency = {"age_days", "recency_days"} <= set(known)
-        measured = _measured(states, states.mutate(margin=states.cents / 100.0))
-        return review_all([review], lambda _: count_bins(basis, states, measured), basis, recency=recency)
-    first = _first_day(dataset, basis)
-    if first is None:
-        return None
-    days = _kept_days(dataset) if basis == "purchases" else None
+        return review_all([Review(day, day, day)], lambda *_: bins, basis, recency=recency)
 
-    def bins(review: Review) -> Bins:
-        now = dataset.keep("segment_now", _states(dataset, people, days, basis, review.until))
-        before = dataset.keep("segment_before", _value_after(dataset, people, days, basis, review))
-        return count_bins(basis, now.filter(now.start <= ibis.literal(review.until, "date")), before)
+    def bins_of(review: Review, last: Rules | None) -> Bins:
+        before = history.value_after(review)
+        return count_bins(basis, history.known(review.until), before, last)
 
-    return review_all(reviews(first, dataset.settings.as_of), bins, basis, recency=basis == "purchases")
+    return review_all(history.reviews, bins_of, basis, recency=basis == "purchases")
 
 
 def segmented_customers(dataset: Dataset, rules: Rules | None = None) -> ibis.Table:
@@ -130,8 +124,7 @@ def segmented_customers(dataset: Dataset, rules: Rules | None = None) -> ibis.Ta
     empty); else ``rules`` (default: :func:`segment_rules`) place every customer, also who never bought; else all are
     in one segment, ``All``. Computed once in the engine; no customer row leaves it.
     """
-    people = _people(dataset)
-    own = _own(dataset)
+    people, own = kept_people(dataset), _own(dataset)
     if rules is None and not own:
         rules = segment_rules(dataset)
     if own:
@@ -141,8 +134,7 @@ def segmented_customers(dataset: Dataset, rules: Rules | None = None) -> ibis.Ta
     elif rules is None:
         found = people.mutate(segment=ibis.literal(NO_SEGMENT))
     else:
-        days = _kept_days(dataset) if rules.basis == "purchases" else None
-        t = _states(dataset, people, days, rules.basis, dataset.settings.as_of)
+        t = History(dataset, rules.basis).states(dataset.settings.as_of)
         labels = t.select("customer_id", segment=segment_expression(rules, t, dataset.settings.company.currency))
         found = people.inner_join(labels, "customer_id")
     return dataset.keep("segmented_customers", found.select("customer_id", "market_id", "segment", "acquired_on"))
@@ -154,9 +146,9 @@ def segments_at_purchase(dataset: Dataset, rules: Rules) -> ibis.Table:
     A history split by the segment that customers are in today shows trends that aren't there: who has gone quiet seems
     to vanish, who buys often seems to grow. Split by the segment of the day, segments have a past to plan on.
     """
-    days = _kept_days(dataset)
-    products = h.main_products(dataset, "transactions", dataset.settings.as_of) if rules.products else None
-    t = h.states_at_purchase(_people(dataset), days, products)
+    history = History(dataset, rules.basis)
+    products = history.states(dataset.settings.as_of).select("customer_id", "product") if rules.products else None
+    t = h.states_at_purchase(kept_people(dataset), kept_days(dataset), products)
     name = segment_expression(rules, t, dataset.settings.company.currency)
     return t.select("customer_id", "date", segment=name)
 
@@ -218,81 +210,18 @@ def _own(dataset: Dataset) -> bool:
     return "segment" in dataset.table("customers").columns
 
 
-def _once(dataset: Dataset, name: str, build: Callable[[], ibis.Table]) -> ibis.Table:
-    """Kept in the engine from the first time on that it is asked for."""
-    try:
-        return dataset.kept(name)
-    except KeyError:
-        return dataset.keep(name, build())
-
-
-def _people(dataset: Dataset) -> ibis.Table:
-    return _once(dataset, "segment_people", lambda: h.members(dataset))
-
-
-def _kept_days(dataset: Dataset) -> ibis.Table:
-    rate = dataset.settings.economics.margin_rate
-    return _once(dataset, "segment_days", lambda: h.purchase_days(dataset, rate))
-
-
-def _first_day(dataset: Dataset, basis: str) -> dt.date | None:
-    t = dataset.table("transactions" if basis == "purchases" else "subscriptions")
-    day = t.date if basis == "purchases" else t.started_on
-    found = h.single(t.aggregate(first=day.min()))["first"]
-    return found.date() if isinstance(found, dt.datetime) else found
-
-
-def _states(dataset: Dataset, people: ibis.Table, days: ibis.Table | None, basis: str, until: dt.date) -> ibis.Table:
-    if basis == "contracts":
-        return h.contract_states(dataset, people, until)
-    if basis == "orders":
-        return h.order_states(dataset, people)
-    assert days is not None
-    return h.purchase_states(people, days, h.main_products(dataset, "transactions", until), until)
-
-
-def _value_after(
-    dataset: Dataset, people: ibis.Table, days: ibis.Table | None, basis: str, review: Review
-) -> ibis.Table:
-    """States on the cut with ``value``: the log of the margin after it, of everybody who was a customer then."""
-    states = _states(dataset, people, days, basis, review.cut)
-    if basis == "contracts":
-        rate = dataset.settings.economics.margin_rate or 1.0
-        later = h.contract_margin_after(dataset, rate, review.cut, review.until)
-        return _measured(states, states.inner_join(later, "customer_id"))
-    assert days is not None
-    states = states.filter(states.start <= ibis.literal(review.cut, "date"))
-    later = states.left_join(h.margin_after(days, review.cut, review.until), "customer_id").drop("customer_id_right")
-    return _measured(states, later.mutate(margin=later.margin.fill_null(0.0)))
-
-
-def _measured(states: ibis.Table, with_margin: ibis.Table) -> ibis.Table:
-    """Adds ``value`` = ln(1 + margin / typical margin): money is skewed, and many bring none."""
-    t = with_margin
-    found = h.single(t.aggregate(mean=t.margin.mean(where=t.margin > 0)))["mean"]
-    typical = float(f"{found:.1e}") if found and found > 0 else 1.0  # two digits: no dust of a sum's order
-    return t.mutate(value=(ibis.greatest(t.margin, 0.0) / typical + 1.0).ln())
-
-
 def _worth(dataset: Dataset, customers: ibis.Table, rules: Rules | None) -> SegmentWorth | None:
     basis = basis_of(dataset)
     if basis is None:
         return None
-    people = _people(dataset)
-    built = False
-    first = None if basis == "orders" else _first_day(dataset, basis)
-    day = dataset.settings.as_of + dt.timedelta(days=1)
-    if basis != "orders" and first is not None and (day - first).days >= 120:
-        review = window_before(day, first)
-        days = _kept_days(dataset) if basis == "purchases" else None
-        t = _value_after(dataset, people, days, basis, review)
-        span = (review.until - review.cut).days
+    built, history = False, History(dataset, basis)
+    if history.last is not None:
+        span = (history.last.until - history.last.cut).days
         who = "with a contract" if basis == "contracts" else "known"
-        measure = f"margin in the {span} days after {review.cut} of the customers {who} then, on a log scale"
+        measure = f"margin in the {span} days after {history.last.cut} of the customers {who} then, on a log scale"
+        t = history.value_after(history.last)
     else:
-        states = _states(dataset, people, _kept_days(dataset) if basis == "purchases" else None, basis,
-                         dataset.settings.as_of)  # fmt: skip
-        t = _measured(states, states.mutate(margin=states.cents / 100.0))
+        t = so_far(history.states(dataset.settings.as_of))
         measure = "revenue a month at the start" if basis == "contracts" else "revenue so far"
         measure, built = f"{measure}, on a log scale", rules is not None
     if rules is not None:
@@ -311,11 +240,10 @@ def _entry(dataset: Dataset, customers: ibis.Table) -> pd.DataFrame:
     columns = ["segment", "customers", "first_year_margin", "first_year_margin_squared", "margin"]
     if basis in (None, "orders"):
         return pd.DataFrame(columns=columns)
-    people = _people(dataset)
-    as_of = dataset.settings.as_of
+    people, as_of = kept_people(dataset), dataset.settings.as_of
     known = people.filter(people.start <= ibis.literal(as_of - dt.timedelta(days=_YEAR), "date"))
     if basis == "purchases":
-        money = _kept_days(dataset)
+        money = kept_days(dataset)
         money = money.inner_join(known.select("customer_id", "start"), "customer_id")
         first = ibis.ifelse(money.date.delta(money.start, unit="day") < _YEAR, money.margin, 0.0)
         money = money.select("customer_id", "margin", first=first)
