@@ -146,9 +146,14 @@ def choose(basis: str, bins: Bins, *, recency: bool, last: Rules | None = None) 
     on_books = bins.size[bins.recency < len(QUIET_DAYS)].sum() if recency else bins.size.sum()
     fewest = max(SMALLEST_SHARE * float(on_books), FEWEST_CUSTOMERS)
     new = _new_days(bins, fewest) if basis == "purchases" else None
+    lapsed = _lapsed_days(bins, fewest) if recency else None
+    if last is not None and (new, lapsed) != (None, None):
+        # a young company has nobody who lapsed: its rules learn of them, and stay as they are otherwise
+        grown = replace(last, new_days=last.new_days or new, lapsed_days=last.lapsed_days or lapsed)
+        last = last if grown == last else replace(grown, decided_on=None)
     best: tuple[float, Rules] | None = None
     tried: list[tuple[float, float, Rules]] = []
-    for rules in _candidates(basis, bins, new, fewest, recency):
+    for rules in _candidates(basis, bins, new, lapsed, fewest, recency):
         tried += _tried(rules, bins, fewest)
     kept = [] if last is None else _tried(last, bins, fewest)
     most = max((share for _, share, _ in tried + kept), default=0.0)
@@ -180,12 +185,18 @@ def _new_days(bins: Bins, fewest: float) -> int | None:
     return None
 
 
-def _candidates(basis: str, bins: Bins, new: int | None, fewest: float, recency: bool) -> Iterator[Rules]:
+def _lapsed_days(bins: Bins, fewest: float) -> int | None:
+    """A year, where enough have not bought for one: they are off the books everywhere in the plan, never in one
+    segment with those on it."""
+    gone = float(bins.size[bins.recency >= len(QUIET_DAYS)].sum())
+    return QUIET_DAYS[-1] if fewest <= gone <= bins.size.sum() - fewest else None
+
+
+def _candidates(
+    basis: str, bins: Bins, new: int | None, lapsed: int | None, fewest: float, recency: bool
+) -> Iterator[Rules]:
     silent: list[tuple[int | None, int | None]] = [(None, None)]
     if recency:
-        # who has not bought for a year is off the books everywhere in the plan: never in one segment with those on it
-        gone = float(bins.size[bins.recency >= len(QUIET_DAYS)].sum())
-        lapsed = QUIET_DAYS[-1] if fewest <= gone <= bins.size.sum() - fewest else None
         silent = [(days, lapsed) for days in (None, *QUIET_DAYS[:-1])]
     often: list[float | None] = [None, *(float(f) for f in FREQUENCIES[basis])]
     enough: list[float] = []
