@@ -115,7 +115,7 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
     def _search(self, counts: Counts, design: Design | None) -> None:
         n = float(counts.customers.sum())
         mean_x, mean_T = (float(counts.customers @ c.array / n) for c in (counts.x, counts.T))
-        centre = self._centre(mean_x, max(mean_T, 1e-9))
+        centre = self._centre(mean_x, mean_T if mean_T > 0 else 1.0)
         k, no_covariates = len(centre), np.zeros((counts.groups, 0))
 
         def objective(of: Counts, Z: np.ndarray):  # type: ignore[no-untyped-def]
