@@ -125,7 +125,8 @@ def best_customers(
     DataFrame
         trait (segment, market, product, channel), name, customers, best (counts), share and share_of_best (fractions),
         index (share_of_best over share, drawn towards 1 as far as groups differ by chance), index_low, index_high
-        (90%). Best first within a trait. Groups of fewer than ``report.min_cell`` customers are left out.
+        (90%). Best first within a trait. Groups of fewer than ``report.min_cell`` customers are left out; best and
+        share_of_best are empty where fewer of them are among the best.
     """
     top = ibis.ifelse(values.step > found.threshold, 1.0, 0.0)
     border = ibis.ifelse(values.step == found.threshold, 1.0, 0.0)
@@ -177,6 +178,7 @@ def _indexed(frame: pd.DataFrame, found: Concentration, min_cell: int) -> pd.Dat
         index_low=np.exp(theta - Z90 * sd),
         index_high=np.exp(theta + Z90 * sd),
     )
+    frame.loc[frame["best"] < min_cell, ["best", "share_of_best"]] = np.nan
     return frame[frame["customers"] >= min_cell]
 
 

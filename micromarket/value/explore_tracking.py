@@ -43,8 +43,8 @@ def model_of(models: Sequence[Mapping[str, Any]], known: Mapping[str, Callable[[
 
 
 def default_cut(first: dt.date, as_of: dt.date) -> dt.date:
-    """The end of the month before the last quarter of the history (at most a year)."""
-    cut = as_of - dt.timedelta(days=min((as_of - first).days // 4, 365))
+    """The end of the last whole month before the last quarter of the history (at most a year)."""
+    cut = as_of - dt.timedelta(days=min((as_of - first).days // 4, 365) - 1)
     return cut.replace(day=1) - dt.timedelta(days=1)
 
 
@@ -263,7 +263,7 @@ def track_departures(
 
 
 def _departures(model: Any, age: np.ndarray, n: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Cumulative departures by each of ``ends`` (days) of customers ``age`` days old on day 0 (below 0: yet to come)."""
+    """Cumulative departures by each of ``ends`` (days) of customers ``age`` days old on day 0 (or to come)."""
     oldest = int(np.ceil((max(age.max(), 0.0) + ends.max()) / s.DAYS_PER_MONTH)) + 2
     hazard = np.concatenate([[0.0], np.cumsum(-np.log1p(-np.clip(model.hazard(np.arange(oldest)), 0.0, 1 - 1e-12)))])
     # between whole months customers leave evenly
