@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import digamma, gammaln, polygamma
+from scipy.special import digamma
 
 from micromarket.value.covariates import Likelihood, Linked, shift_link
+from micromarket.value.gamma_functions import log_gamma_ratio, trigamma
 from micromarket.value.retention import RetentionCurve
 
 
@@ -75,37 +76,24 @@ class BetaDiscreteWeibull(RetentionCurve):
 
     def _log_stay(self, p: np.ndarray, age: np.ndarray) -> np.ndarray:
         alpha, beta, c = p
-        here, then = (_log_ratio(beta + t**c, alpha) for t in (age, age + 1))
+        here, then = (log_gamma_ratio(beta + t**c, alpha) for t in (age, age + 1))
         return np.minimum(here - then, 0.0)
-
-
-def _log_ratio(z: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """log(Gamma(z + shift) / Gamma(z)); by Stirling's series for large z, where the difference would cancel."""
-    big = np.maximum(z, 30.0)
-    end = big + shift
-
-    def rest(v: np.ndarray) -> np.ndarray:
-        w = 1 / v**2
-        return (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w / 1680))) / v
-
-    series = (big - 0.5) * np.log1p(shift / big) + shift * (np.log(end) - 1) + rest(end) - rest(big)
-    return np.where(z < 30, gammaln(np.minimum(z, 30.0) + shift) - gammaln(np.minimum(z, 30.0)), series)
 
 
 def _log_survival(
     alpha: np.ndarray, beta: np.ndarray, u: np.ndarray
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
     """log B(alpha, beta + u) - log B(alpha, beta), with first (3,) and second (3, 3) derivatives in alpha, beta, u."""
-    value = _log_ratio(beta, alpha) - _log_ratio(beta + u, alpha)
+    value = log_gamma_ratio(beta, alpha) - log_gamma_ratio(beta + u, alpha)
     far, near = alpha + beta + u, beta + u
     psi = digamma(far), digamma(near)
-    tri = polygamma(1, far), polygamma(1, near)
+    tri = trigamma(far), trigamma(near)
     d_alpha = digamma(alpha + beta) - psi[0]
     d_u = psi[1] - psi[0]
     dd = np.empty((3, 3, *u.shape))
-    dd[0, 0] = polygamma(1, alpha + beta) - tri[0]
+    dd[0, 0] = trigamma(alpha + beta) - tri[0]
     dd[0, 1] = dd[1, 0] = dd[0, 0]
     dd[0, 2] = dd[2, 0] = -tri[0]
-    dd[1, 1] = tri[1] - polygamma(1, beta) + dd[0, 0]
+    dd[1, 1] = tri[1] - trigamma(beta) + dd[0, 0]
     dd[1, 2] = dd[2, 1] = dd[2, 2] = tri[1] - tri[0]
     return value, (d_alpha, d_u - digamma(beta) + digamma(alpha + beta), d_u), dd

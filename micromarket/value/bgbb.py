@@ -10,10 +10,11 @@ from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betaln, digamma, gammaln, polygamma
+from scipy.special import betaln, digamma, gammaln
 from sklearn.base import BaseEstimator
 
 from micromarket.value.compression import Counts, compress
+from micromarket.value.gamma_functions import trigamma
 from micromarket.value.newton import Derivatives, Maximum, add_normal_prior, log_scale, maximise
 from micromarket.value.parameters import Parametric
 
@@ -206,7 +207,7 @@ def _rows(counts: Counts) -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndar
         share = share / total[row]
         A, B, AB, G, D, GD = terms_of(digamma)
         slope = np.stack([A - AB, B - AB, G - GD, D - GD])
-        A, B, AB, G, D, GD = terms_of(lambda v: polygamma(1, v))
+        A, B, AB, G, D, GD = terms_of(trigamma)
         gradient = np.add.reduceat(share * slope, first, axis=1)
         bend = slope[:, None] * slope[None]
         for i, j, extra in ((0, 0, A - AB), (0, 1, -AB), (1, 1, B - AB), (2, 2, G - GD), (2, 3, -GD), (3, 3, D - GD)):

@@ -10,11 +10,12 @@ from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import betaln, digamma, gammaln, polygamma
+from scipy.special import betaln, digamma, gammaln
 
 from micromarket.value.buy_till_you_die import BuyTillYouDie, Rows, negative_binomial
-from micromarket.value.compression import Counts
+from micromarket.value.compression import Column, Counts, distinct
 from micromarket.value.covariates import Linked, dropout_link
+from micromarket.value.gamma_functions import trigamma
 from micromarket.value.quadrature import beta_nodes, paths_at_nodes
 
 _CHUNK = 8192  # rows that stay in the cache
@@ -133,9 +134,8 @@ class BetaGeoNBD(BuyTillYouDie):
     def _current(self, p: Rows, x: np.ndarray, T: np.ndarray, times: np.ndarray) -> np.ndarray:
         r, alpha, a, b = p
         b = b + x + self._first
-        kinds, index = np.unique(np.stack([a, b]), axis=1, return_inverse=True)
-        nodes, weights = beta_nodes(*kinds)
-        index = index.reshape(-1)
+        some, index = distinct(Column.of(a), Column.of(b))
+        nodes, weights = beta_nodes(a[some], b[some])
         return paths_at_nodes(r + x, alpha + T, nodes[index], weights[index], times)[0]
 
     def _frequencies(self, p: Rows, T: np.ndarray, up_to: int) -> np.ndarray:
@@ -178,12 +178,12 @@ def likelihood(counts: Counts, first: int) -> Callable[[np.ndarray], Sums]:
         gradient[1] = total(rg / alpha[g])
         gradient[2] = total(digamma(both) - digamma(ag + end))
         gradient[3] = gradient[2] + total(digamma(end) - digamma(bg))
-        hessian[0, 0] = total(polygamma(1, rg + x) - polygamma(1, rg))
+        hessian[0, 0] = total(trigamma(rg + x) - trigamma(rg))
         hessian[0, 1] = total(1 / alpha[g])
         hessian[1, 1] = -total(rg / alpha[g] ** 2)
-        hessian[2, 2] = total(polygamma(1, both) - polygamma(1, ag + end))
+        hessian[2, 2] = total(trigamma(both) - trigamma(ag + end))
         hessian[2, 3] = hessian[2, 2]
-        hessian[3, 3] = hessian[2, 2] + total(polygamma(1, end) - polygamma(1, bg))
+        hessian[3, 3] = hessian[2, 2] + total(trigamma(end) - trigamma(bg))
         if len(single):
             h, m = single.group, single.customers
             far = alpha[h] + single.T.array

@@ -19,6 +19,7 @@ from micromarket.value.parameters import Parametric
 #: More distinct histories than this, and the search begins on every _THIN-th.
 _MANY, _THIN = 60_000, 16
 _BLOCK = 4096
+Covariates = ArrayLike | pd.DataFrame | None
 #: the four parameters, each (n,) or (1,)
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -80,7 +81,7 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         t_x: ArrayLike,
         T: ArrayLike,
         weights: ArrayLike | None = None,
-        covariates: ArrayLike | pd.DataFrame | None = None,
+        covariates: Covariates = None,
     ) -> Self:
         """Fits by Newton's method with analytic derivatives on exact counts of distinct histories.
 
@@ -116,7 +117,7 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         n = float(counts.customers.sum())
         mean_x, mean_T = (float(counts.customers @ c.array / n) for c in (counts.x, counts.T))
         centre = self._centre(mean_x, mean_T if mean_T > 0 else 1.0)
-        k, no_covariates = len(centre), np.zeros((counts.groups, 0))
+        k, no_covariates = len(centre), np.zeros((1, 0))
 
         def objective(of: Counts, Z: np.ndarray):  # type: ignore[no-untyped-def]
             likelihood = self._likelihood(of)
@@ -127,10 +128,11 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
 
             return at
 
-        whole = objective(counts, no_covariates)
+        together = counts if counts.groups == 1 else compress(*counts.histories(), counts.customers)
+        whole = objective(together, no_covariates)
         starts = [centre, centre + np.array([0.0, 0.0, -1.5, 1.0]), centre + 0.7]
-        if len(counts) > _MANY:
-            rough = maximise(objective(counts.thin(_THIN), no_covariates), centre, n, 1e-4, max_steps=30)
+        if len(together) > _MANY:
+            rough = maximise(objective(together.thin(_THIN), no_covariates), centre, n, 1e-4, max_steps=30)
             starts.insert(0, rough.theta)
         best: Maximum | None = None
         for start in starts:
@@ -170,14 +172,19 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         middle = np.concatenate([centre, np.zeros(len(theta) - len(centre))])
         return add_normal_prior(terms, theta, middle, spread)
 
-    def customer_parameters(self, covariates: ArrayLike | pd.DataFrame | None = None) -> Rows:
+    def customer_parameters(self, covariates: Covariates = None) -> Rows:
         """Parameters, each of shape (1,), or (n,) with covariates (n, p)."""
+        p, index = self._groups(covariates)
+        return p if index is None else _at(p, index)
+
+    def _groups(self, covariates: Covariates) -> tuple[Rows, np.ndarray | None]:
+        """Parameters of the distinct rows of covariates, and which of these each customer has."""
         base = np.array(list(self.parameters().values()))
         coefficients = getattr(self, "coef_", None)
         if coefficients is None:
             if covariates is not None:
                 raise ValueError("this model was fitted without covariates")
-            return cast(Rows, tuple(base[:, None]))
+            return cast(Rows, tuple(base[:, None])), None
         if covariates is None:
             raise ValueError(f"this model was fitted with covariates; give {', '.join(coefficients.index)}")
         if isinstance(covariates, pd.DataFrame):
@@ -185,29 +192,30 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         Z = as_matrix(covariates)[1]
         if Z.shape[1] != len(coefficients):
             raise ValueError(f"covariates needs {len(coefficients)} columns, has {Z.shape[1]}")
-        return cast(Rows, tuple(np.exp(self._link(np.log(base), coefficients.to_numpy().T @ Z.T)[0])))
+        some, index = distinct(*(Column.of(z) for z in Z.T))
+        eta, logs = coefficients.to_numpy().T @ Z[some].T, np.log(base)
+        parts = [self._link(logs, eta[:, i : i + _BLOCK])[0] for i in range(0, len(some), _BLOCK)]
+        return cast(Rows, tuple(np.exp(np.concatenate(parts, axis=1)))), index
 
-    def p_alive(
-        self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, covariates: ArrayLike | pd.DataFrame | None = None
-    ) -> np.ndarray:
+    def p_alive(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, covariates: Covariates = None) -> np.ndarray:
         """Probability that a customer with this history has not left."""
         x, t_x, T = (np.asarray(v, float) for v in (x, t_x, T))
         p = self.customer_parameters(covariates)
         size = (len(np.atleast_1d(p[1])),) if covariates is not None else ()
         return self._p_alive(p, x, t_x, T).reshape(np.broadcast_shapes(x.shape, t_x.shape, T.shape, size))
 
-    def expected_purchases(self, t: ArrayLike, covariates: ArrayLike | pd.DataFrame | None = None) -> np.ndarray:
+    def expected_purchases(self, t: ArrayLike, covariates: Covariates = None) -> np.ndarray:
         """Repeat purchases that a new customer makes up to time ``t`` after the first one.
 
         Shape of ``t``; with covariates (n, p): (n,) followed by the shape of ``t``.
         """
         return self._of_new(t, covariates, 0)
 
-    def survival(self, t: ArrayLike, covariates: ArrayLike | pd.DataFrame | None = None) -> np.ndarray:
+    def survival(self, t: ArrayLike, covariates: Covariates = None) -> np.ndarray:
         """Probability that a new customer has not left by ``t`` after the first purchase; shapes as above."""
         return self._of_new(t, covariates, 1)
 
-    def _of_new(self, t: ArrayLike, covariates: ArrayLike | pd.DataFrame | None, which: int) -> np.ndarray:
+    def _of_new(self, t: ArrayLike, covariates: Covariates, which: int) -> np.ndarray:
         times = np.asarray(t, float)
         path = self._new(self.customer_parameters(covariates), times.ravel())[which]
         path = path.reshape((len(path), *times.shape))
@@ -219,26 +227,27 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         x: ArrayLike,
         t_x: ArrayLike,
         T: ArrayLike,
-        covariates: ArrayLike | pd.DataFrame | None = None,
+        covariates: Covariates = None,
     ) -> np.ndarray:
         """Purchases in the next ``t`` of customers with this history, shape (n,)."""
         x, t_x, T = (np.atleast_1d(np.asarray(v, float)) for v in (x, t_x, T))
         x, t_x, T = np.broadcast_arrays(x, t_x, T)
-        p = self.customer_parameters(covariates)
-        own = [v for v in p if len(v) > 1]
-        some, index = distinct(*(Column.of(v) for v in (x, T, *own)))
+        p, group = self._groups(covariates)
+        kinds = [] if group is None else [Column(p[1], group)]
+        some, index = distinct(Column.of(x), Column.of(T), *kinds)
         times, rows = np.array([float(t)]), []
         for i in range(0, len(some), _BLOCK):  # bounds the memory
             at = some[i : i + _BLOCK]
-            rows.append(self._current(_at(p, at), x[at], T[at], times)[:, 0])
-        return np.concatenate(rows)[index] * self._p_alive(p, x, t_x, T)
+            rows.append(self._current(_at(p, at if group is None else group[at]), x[at], T[at], times)[:, 0])
+        everyone = p if group is None else _at(p, group)
+        return np.concatenate(rows)[index] * self._p_alive(everyone, x, t_x, T)
 
     def expected_frequencies(
         self,
         T: ArrayLike,
         weights: ArrayLike | None = None,
         up_to: int = 7,
-        covariates: ArrayLike | pd.DataFrame | None = None,
+        covariates: Covariates = None,
     ) -> np.ndarray:
         """Expected number of customers with 0, 1, ... ``up_to`` - 1, and with ``up_to`` or more, repeat purchases.
 
@@ -246,11 +255,12 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         """
         T = np.atleast_1d(np.asarray(T, float))
         n = np.ones(len(T)) if weights is None else np.asarray(weights, float)
-        p = self.customer_parameters(covariates)
-        some, index = distinct(*(Column.of(v) for v in (T, *(v for v in p if len(v) > 1))))
+        p, group = self._groups(covariates)
+        group = np.zeros(len(T), np.int64) if group is None else group
+        some, index = distinct(Column.of(T), Column(p[1], group))
         n = np.bincount(index, weights=n, minlength=len(some))
         parts = [
-            n[i : i + 512] @ self._frequencies(_at(p, some[i : i + 512]), T[some[i : i + 512]], up_to)
+            n[i : i + 512] @ self._frequencies(_at(p, group[some[i : i + 512]]), T[some[i : i + 512]], up_to)
             for i in range(0, len(some), 512)
         ]
         each = np.sum(parts, axis=0)
@@ -261,7 +271,7 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         first_day: ArrayLike,
         days: ArrayLike,
         weights: ArrayLike | None = None,
-        covariates: ArrayLike | pd.DataFrame | None = None,
+        covariates: Covariates = None,
     ) -> np.ndarray:
         """Cumulative expected repeat purchases of all customers together by each of ``days``.
 
@@ -270,17 +280,16 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         """
         first, days = np.atleast_1d(np.asarray(first_day, float)), np.asarray(days, float)
         n = np.ones(len(first)) if weights is None else np.asarray(weights, float)
-        p = self.customer_parameters(covariates)
-        many = [v for v in p if len(v) > 1]
-        group = distinct(*(Column.of(v) for v in many))[1] if many else np.zeros(len(first), np.int64)
+        p, group = self._groups(covariates)
+        group = np.zeros(len(first), np.int64) if group is None else group
         total = np.zeros(days.size)
-        for g in np.unique(group):
-            rows = np.flatnonzero(group == g)
+        order = np.argsort(group, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
             begins, index = np.unique(first[rows], return_inverse=True)
             starts = np.bincount(index, weights=n[rows])
             lag = np.round(np.maximum(days.ravel()[None, :] - begins[:, None], 0.0), 9)
             lags, where = np.unique(lag, return_inverse=True)
-            q = _at(p, rows[:1])
+            q = _at(p, group[rows[:1]])
             path = np.concatenate([self._new(q, lags[i : i + _BLOCK])[0][0] for i in range(0, len(lags), _BLOCK)])
             total += starts @ path[where.reshape(lag.shape)]
         return total.reshape(days.shape)

@@ -54,6 +54,10 @@ class Counts:
     def __len__(self) -> int:
         return len(self.customers)
 
+    def histories(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x, t_x, T."""
+        return self.x.array, self.t_x.array, self.T.array
+
     def rows(self, rows: np.ndarray | slice) -> Counts:
         parts = (self.x[rows], self.t_x[rows], self.T[rows], self.group[rows], self.customers[rows])
         return Counts(*parts, self.groups)

@@ -24,8 +24,11 @@ import pandas as pd
 from micromarket.value.compression import Column, distinct
 from micromarket.value.newton import Derivatives
 
-#: log parameters (k, g), with first (k, k + e, g) and second (k, k + e, k + e, g) derivatives
-Linked = tuple[np.ndarray, np.ndarray, np.ndarray]
+_BLOCK = 2048  # rows that fit the cache
+
+#: log parameters (k, g); first derivatives (k, k + e, g); second derivatives summed over the log parameters with given
+#: weights (k, g), as a function of these: (k + e, k + e, g), or None where they are zero
+Linked = tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray] | None]
 #: log base parameters (k,), predictors (e, g) -> Linked
 Link = Callable[[np.ndarray, np.ndarray], Linked]
 #: parameters (k, g) -> value (g,), gradient (k, g), Hessian (k, k, g) of the log-likelihoods of the groups
@@ -108,9 +111,8 @@ def as_matrix(covariates: object) -> tuple[tuple[str, ...], np.ndarray]:
 
 def shift_link(shift: np.ndarray, base: np.ndarray, eta: np.ndarray) -> Linked:
     """log parameters = log base + shift @ predictors; ``shift`` (k, e) of -1, 0, 1."""
-    (k, e), g = shift.shape, eta.shape[1]
-    first = np.concatenate([np.eye(k), shift], axis=1)[:, :, None].repeat(g, axis=2)
-    return base[:, None] + shift @ eta, first, np.zeros((k, k + e, k + e, g))
+    first = np.concatenate([np.eye(len(shift)), shift], axis=1)[:, :, None]
+    return base[:, None] + shift @ eta, np.broadcast_to(first, (*first.shape[:2], eta.shape[1])), None
 
 
 def dropout_link(base: np.ndarray, eta: np.ndarray) -> Linked:
@@ -119,57 +121,59 @@ def dropout_link(base: np.ndarray, eta: np.ndarray) -> Linked:
     log_a, log_b = base[2], base[3]
     own, sum0 = log_a + eta[1], np.logaddexp(log_a, log_b)
     sum1 = np.logaddexp(own, log_b)
-    logs = np.stack(
-        [np.full(g, base[0]), base[1] - eta[0], sum0 + own - sum1, sum0 + log_b - sum1]
-    )  # fmt: skip
+    logs = np.stack([np.full(g, base[0]), base[1] - eta[0], sum0 + own - sum1, sum0 + log_b - sum1])
     share0, share = np.exp(log_a - sum0), np.exp(own - sum1)
     first = np.zeros((4, 6, g))
     first[0, 0] = first[1, 1] = 1.0
     first[1, 4] = -1.0
     first[2, 2], first[2, 3], first[2, 5] = share0 + 1 - share, share - share0, 1 - share
     first[3, 2], first[3, 3], first[3, 5] = share0 - share, 1 - share0 + share, -share
-    second = np.zeros((4, 6, 6, g))
-    turn0, turn = share0 * (1 - share0), share * (1 - share)
-    sign = {2: 1.0, 3: -1.0, 5: 1.0}
-    for i in sign:
-        for j in sign:
-            bend = -turn * sign[i] * sign[j]
-            if i != 5 and j != 5:
-                bend = bend + turn0 * sign[i] * sign[j]
-            second[2, i, j] = second[3, i, j] = bend
+
+    def second(weights: np.ndarray) -> np.ndarray:  # log a and log b bend alike, by -sum1 + sum0
+        out, both = np.zeros((6, 6, g)), weights[2] + weights[3]
+        for i, sign_i in ((2, 1.0), (3, -1.0), (5, 1.0)):
+            for j, sign_j in ((2, 1.0), (3, -1.0), (5, 1.0)):
+                bend = share * (1 - share) - (share0 * (1 - share0) if 5 not in (i, j) else 0.0)
+                out[i, j] = -sign_i * sign_j * bend * both
+        return out
+
     return logs, first, second
 
 
 def chain(theta: np.ndarray, k: int, Z: np.ndarray, link: Link, likelihood: Likelihood) -> Derivatives:
     """Log-likelihood and derivatives in theta = (log base (k), coefficients effect by effect)."""
     g, p = Z.shape
-    coefficients = theta[k:].reshape(-1, p) if p else np.zeros((0, 0))
-    e = len(coefficients)
-    if e == 0:
+    if len(theta) == k:
         value, gradient, hessian = likelihood(np.exp(theta)[:, None].repeat(g, axis=1))
-        grad, scale = gradient.sum(axis=1), np.exp(theta)
-        whole = hessian.sum(axis=2) * np.outer(scale, scale) + np.diag(grad * scale)
-        return float(value.sum()), grad * scale, whole
-    logs, first, second = link(theta[:k], coefficients @ Z.T)
-    scale = np.exp(logs)
-    value, gradient, hessian = likelihood(scale)
-    gradient = gradient * scale
-    hessian = hessian * scale[:, None] * scale[None]
-    hessian[np.arange(k), np.arange(k)] += gradient
-    J = first.transpose(2, 0, 1)
-    slope = np.einsum("iag,ig->ag", first, gradient)
-    bend = (J.transpose(0, 2, 1) @ hessian.transpose(2, 0, 1) @ J).transpose(1, 2, 0)
-    bend = bend + np.einsum("iabg,ig->abg", second, gradient)
-    size = k + e * p
-    out = np.empty((size, size))
-    out[:k, :k] = bend[:k, :k].sum(axis=2)
-    for i in range(e):
-        at = slice(k + i * p, k + (i + 1) * p)
-        out[:k, at] = bend[:k, k + i] @ Z
-        out[at, :k] = out[:k, at].T
-        for j in range(e):
-            out[at, k + j * p : k + (j + 1) * p] = (Z * bend[k + i, k + j][:, None]).T @ Z
-    return float(value.sum()), np.concatenate([slope[:k].sum(axis=1), (slope[k:] @ Z).ravel()]), out
+        scale = np.exp(theta)
+        slope = gradient.sum(axis=1) * scale
+        return float(value.sum()), slope, hessian.sum(axis=2) * np.outer(scale, scale) + np.diag(slope)
+    coefficients = theta[k:].reshape(-1, p)
+    size, e = len(theta), len(coefficients)
+    value, gradient, hessian = likelihood(np.exp(link(theta[:k], coefficients @ Z.T)[0]))
+    slope, bend = np.zeros(size), np.zeros((size, size))
+    for i in range(0, g, _BLOCK):
+        z = Z[i : i + _BLOCK]
+        logs, first, second = link(theta[:k], coefficients @ z.T)
+        scale = np.exp(logs)
+        grad = gradient[:, i : i + _BLOCK] * scale
+        hess = hessian[:, :, i : i + _BLOCK] * scale[:, None] * scale[None]
+        hess[np.arange(k), np.arange(k)] += grad
+        J = first.transpose(2, 0, 1)
+        along = (J.transpose(0, 2, 1) @ grad.T[:, :, None])[:, :, 0]  # (g, k + e)
+        curve = (J.transpose(0, 2, 1) @ hess.transpose(2, 0, 1) @ J).transpose(1, 2, 0)
+        if second is not None:
+            curve = curve + second(grad)
+        parts = [np.ones((len(z), 1))] * k + [z] * e  # what each of the k + e directions multiplies
+        at = [slice(j, j + 1) for j in range(k)] + [slice(k + j * p, k + (j + 1) * p) for j in range(e)]
+        for j in range(k + e):
+            slope[at[j]] += along[:, j] @ parts[j]
+            for m in range(j + 1):
+                block = (parts[j] * curve[j, m][:, None]).T @ parts[m]
+                bend[at[j], at[m]] += block
+                if m < j:
+                    bend[at[m], at[j]] += block.T
+    return float(value.sum()), slope, bend
 
 
 def at_zero(

@@ -7,11 +7,12 @@ from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import digamma, gammaln, polygamma
+from scipy.special import digamma, gammaln
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from micromarket.value.compression import Column, distinct
+from micromarket.value.gamma_functions import trigamma
 from micromarket.value.newton import Derivatives, add_normal_prior, log_scale, maximise
 from micromarket.value.parameters import Parametric
 
@@ -123,7 +124,7 @@ def _likelihood(n: np.ndarray, z: np.ndarray, w: np.ndarray) -> Callable[[np.nda
             (i0, i1), (s0, s1) = few @ inverse, few @ inverse**2
             log0, log1, inv0, inv1, sq0, sq1 = log0 + l0, log1 + l1, inv0 + i0, inv1 + i1, sq0 + s0, sq1 + s1
         shape = p * levels
-        up, up2 = digamma(shape + q), polygamma(1, shape + q)
+        up, up2 = digamma(shape + q), trigamma(shape + q)
         value = customers @ (gammaln(shape + q) - gammaln(shape)) + size * (q * theta[2] - gammaln(q))
         value += p * (own - log1) - q * log0 - fixed
         gradient = np.array(
@@ -134,10 +135,10 @@ def _likelihood(n: np.ndarray, z: np.ndarray, w: np.ndarray) -> Callable[[np.nda
             ]
         )
         hessian = np.empty((3, 3))
-        hessian[0, 0] = customers @ (levels**2 * (up2 - polygamma(1, shape)))
+        hessian[0, 0] = customers @ (levels**2 * (up2 - trigamma(shape)))
         hessian[0, 1] = hessian[1, 0] = customers @ (levels * up2)
         hessian[0, 2] = hessian[2, 0] = -inv1
-        hessian[1, 1] = customers @ up2 - size * polygamma(1, q)
+        hessian[1, 1] = customers @ up2 - size * trigamma(q)
         hessian[1, 2] = hessian[2, 1] = size / v - inv0
         hessian[2, 2] = -size * q / v**2 + p * sq1 + q * sq0
         return log_scale(theta, float(value), gradient, hessian)

@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.polynomial.legendre import leggauss
-from scipy.special import digamma, gammaln, polygamma
+from scipy.special import digamma, gammaln
 
 from micromarket.value.buy_till_you_die import BuyTillYouDie, Rows, negative_binomial
 from micromarket.value.compression import Counts
 from micromarket.value.covariates import Likelihood, Linked, shift_link
+from micromarket.value.gamma_functions import trigamma
 from micromarket.value.pareto_terms import p_alive, residual_paths, time_terms
 
 __all__ = ["ParetoNBD", "p_alive", "residual_paths", "time_terms"]
@@ -66,13 +67,13 @@ class ParetoNBD(BuyTillYouDie):
             value += total(gammaln(r + x) - gammaln(r) + r * np.log(alpha))
             gradient[0] = total(digamma(r + x) - digamma(r) + np.log(alpha))
             gradient[1] = total(r / alpha)
-            hessian[0, 0] = total(polygamma(1, r + x) - polygamma(1, r))
+            hessian[0, 0] = total(trigamma(r + x) - trigamma(r))
             hessian[0, 1] = hessian[1, 0] = total(1 / alpha)
             hessian[1, 1] = -total(r / alpha**2)
             for i in range(0, len(counts), _BLOCK):  # bounds the memory
                 rows = counts.rows(slice(i, i + _BLOCK))
                 r, alpha, s, beta = p if groups == 1 else p[:, rows.group]
-                terms = time_terms(r, alpha, s, beta, rows.x.array, rows.t_x.array, rows.T.array)
+                terms = time_terms(r, alpha, s, beta, *rows.histories())
                 for out, term in zip((value, gradient, hessian), terms, strict=True):
                     if groups == 1:
                         out[..., 0] += term @ rows.customers
