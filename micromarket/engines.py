@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from micromarket.config import EngineSettings, Source
 from micromarket.errors import InputError, Problem, shown
-from micromarket.sources import ROW, Engine, RawTable, connect
+from micromarket.sources import ROW, Engine, RawTable, _quoted, connect
 
 
 class CountingEngine(Protocol):
@@ -31,11 +31,14 @@ class CountingEngine(Protocol):
     def take(self, name: str, table: ibis.Table) -> ibis.Table:
         """A table of the reading engine (DuckDB), brought to where the counting is done."""
 
-    def put(self, name: str, frame: pd.DataFrame) -> ibis.Table:
+    def put(self, name: str, frame: pd.DataFrame | pa.Table) -> ibis.Table:
         """A small frame as a table."""
 
     def keep(self, name: str, table: ibis.Table) -> ibis.Table:
         """An expression over the engine's tables, computed once."""
+
+    def save(self, table: ibis.Table, path: Path) -> None:
+        """An expression as Parquet: a file, or a folder of files where several machines write."""
 
     def close(self) -> None: ...
 
@@ -90,6 +93,10 @@ def without_row_numbers(source: Source, table: ibis.Table) -> RawTable:
     return RawTable(source, table, table.mutate(**{ROW: ibis.null("int64")}))
 
 
+def _as_arrow(frame: pd.DataFrame | pa.Table) -> pa.Table:
+    return frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
+
+
 class DatabaseEngine:
     """A database reached by its URL. What is kept or taken becomes a temporary table, gone with the connection."""
 
@@ -106,11 +113,20 @@ class DatabaseEngine:
     def take(self, name: str, table: ibis.Table) -> ibis.Table:
         return self._create(f"_{name}", ibis.memtable(table.to_pyarrow()))
 
-    def put(self, name: str, frame: pd.DataFrame) -> ibis.Table:
-        return self._create(name, ibis.memtable(pa.Table.from_pandas(frame, preserve_index=False)))
+    def put(self, name: str, frame: pd.DataFrame | pa.Table) -> ibis.Table:
+        return self._create(name, ibis.memtable(_as_arrow(frame)))
 
     def keep(self, name: str, table: ibis.Table) -> ibis.Table:
         return self._create(name, table)
+
+    def save(self, table: ibis.Table, path: Path) -> None:
+        batches = table.to_pyarrow_batches(chunk_size=1_000_000) if self.ibis.name != "duckdb" else None
+        if batches is None:
+            self.ibis.con.execute(f"COPY ({ibis.to_sql(table, dialect='duckdb')}) TO {_quoted(path)} (FORMAT parquet)")
+            return
+        with pq.ParquetWriter(path, batches.schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
 
     def close(self) -> None:
         self.ibis.disconnect()
@@ -155,21 +171,20 @@ class SparkEngine:
 
     def take(self, name: str, table: ibis.Table) -> ibis.Table:
         path = self._path(name)
-        sql = ibis.to_sql(table, dialect="duckdb")
-        quoted = str(path).replace("'", "''")
-        self._local.duck.execute(f"COPY ({sql}) TO '{quoted}' (FORMAT parquet)")
+        self._local.save(table, path)
         return self._read(path, name)
 
-    def put(self, name: str, frame: pd.DataFrame) -> ibis.Table:
+    def put(self, name: str, frame: pd.DataFrame | pa.Table) -> ibis.Table:
         path = self._path(name)
-        # Spark knows times down to microseconds
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-        pq.write_table(table, path, coerce_timestamps="us")
+        pq.write_table(_as_arrow(frame), path, coerce_timestamps="us")  # Spark knows times down to microseconds
         return self._read(path, name)
 
     def keep(self, name: str, table: ibis.Table) -> ibis.Table:
         self._kept.append(table.cache())
         return self._kept[-1]
+
+    def save(self, table: ibis.Table, path: Path) -> None:
+        self._session.sql(ibis.to_sql(table, dialect="pyspark")).write.mode("overwrite").parquet(path.as_uri())
 
     def close(self) -> None:
         for kept in self._kept:

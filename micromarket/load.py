@@ -6,10 +6,12 @@ Nothing about single customers leaves the engine; the stages ask it for aggregat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import geopandas as gpd
 import ibis
 import pandas as pd
+import pyarrow as pa
 
 from micromarket import geography
 from micromarket.config import CUSTOMER_TABLES, Settings
@@ -79,9 +81,13 @@ class Dataset:
         """What :meth:`keep` keeps under ``name``."""
         return self._kept[name]
 
-    def put(self, name: str, frame: pd.DataFrame) -> ibis.Table:
+    def put(self, name: str, frame: pd.DataFrame | pa.Table) -> ibis.Table:
         """A *small* frame as a table of the engine, to join with."""
         return self.engine.put(f"_put_{name}", frame)
+
+    def save(self, table: ibis.Table, path: Path) -> None:
+        """An engine's table as Parquet, without a detour over memory (on Spark: a folder of files)."""
+        self.engine.save(table, path)
 
     def close(self) -> None:
         if self.engine is not self.local:

@@ -73,6 +73,10 @@ class Engine:
         self.duck.execute(f'CREATE OR REPLACE TABLE "{name}" AS {ibis.to_sql(table, dialect="duckdb")}')
         return self.ibis.table(name)
 
+    def save(self, table: ibis.Table, path: Path) -> None:
+        """An expression as a Parquet file."""
+        self.duck.execute(f"COPY ({ibis.to_sql(table, dialect='duckdb')}) TO {_quoted(path)} (FORMAT parquet)")
+
     def take(self, name: str, table: ibis.Table) -> ibis.Table:
         """A table of the reading engine, here where the counting is done: the same."""
         return table

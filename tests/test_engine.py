@@ -26,6 +26,7 @@ from micromarket.sources import Engine
 from micromarket.summarise import summarise
 from micromarket.value import estimate_value
 from micromarket.value import summaries as s
+from micromarket.value.customer_values import write_customer_values
 
 AS_OF, CUT = dt.date(2026, 6, 30), dt.date(2026, 1, 31)
 
@@ -234,6 +235,11 @@ def test_the_stages_on_spark_are_the_stages_on_duckdb(tmp_path: Path, session: A
     edit(plan, "company:", "engine: {spark: {master: 'local[2]', config: {spark.sql.shuffle.partitions: 2}}}\ncompany:")
     there, value_there = both_stages(plan)
     compare_stages(data, value, there, value_there)
+    saved = pd.read_parquet(write_values(plan, value, tmp_path / "there"))
+    edit(plan, "engine: {spark", "engine: {duckdb: {threads: 1}}\n# {spark")
+    mine = pd.read_parquet(write_values(plan, value, tmp_path / "here.parquet"))
+    mine, saved = (f.sort_values("customer_id").reset_index(drop=True) for f in (mine, saved))
+    pd.testing.assert_frame_equal(mine, saved, rtol=1e-6)
     assert session.sql("select 1").collect()[0][0] == 1  # a session that ran before goes on
     assert not session.catalog.listTables()
 
@@ -288,6 +294,13 @@ def both_stages(plan: Path) -> tuple[Any, Any]:
     with open_dataset(settings) as dataset:
         data = summarise(dataset)
         return data, estimate_value(dataset, data, settings)
+
+
+def write_values(plan: Path, value: Any, path: Path) -> Path:
+    settings = read_settings(plan)
+    with open_dataset(settings) as dataset:
+        write_customer_values(dataset, settings, path, value)
+    return path
 
 
 def assert_close(mine: Any, other: Any) -> None:

@@ -1,0 +1,282 @@
+"""Every known customer's lifetime value, for the company's own use (a CRM): a table in the engine, or a file.
+
+Models are fitted on counts of equal histories; what a history is worth is computed once for each, and joined to the
+customers in the engine. No row about a customer comes to Python. Nothing of it belongs in a plan or its folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import ibis
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from micromarket.config import Settings
+from micromarket.errors import InputError, Problem
+from micromarket.value import summaries as s
+from micromarket.value.bgnbd import BetaGeoNBD
+from micromarket.value.estimate import ValueResult
+from micromarket.value.gamma_gamma import GammaGamma
+from micromarket.value.paretonbd import ParetoNBD
+from micromarket.value.paretonbd import residual_paths as paths_with_lifetimes
+from micromarket.value.purchases import FAMILIES, FEWEST_CUSTOMERS, FEWEST_REPEATERS, SIMPLEST
+from micromarket.value.quadrature import residual_paths as paths_with_dropout
+from micromarket.value.residual_table import _chebyshev, _lagrange
+from micromarket.value.sbg import discount_factors
+from micromarket.value.summaries import DAYS_PER_MONTH
+
+COLUMNS = ("customer_id", "market_id", "segment", "p_alive", "expected_purchases", "expected_spend", "clv")
+_POINTS = 20
+_HISTORY = ["segment", "x", "t_x", "T"]
+
+
+class EngineTables(s.Tables, Protocol):
+    """What this module needs of a :class:`micromarket.load.Dataset`."""
+
+    def keep(self, name: str, table: ibis.Table) -> ibis.Table: ...
+
+    def put(self, name: str, frame: pd.DataFrame | pa.Table) -> ibis.Table: ...
+
+    def save(self, table: ibis.Table, path: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class CustomerValues:
+    """Lifetime value of every customer who has bought (or has a contract that runs) and lives in a market.
+
+    Attributes
+    ----------
+    table : ibis Table
+        customer_id, market_id, segment, p_alive (probability that the customer has not left), expected_purchases
+        (count: repeat purchases, or paid months, within the horizon), expected_spend (money per purchase or month),
+        clv (money: discounted margin over the horizon less servicing cost). Lazy, in the engine.
+    models : dict
+        The fitted models by segment.
+    """
+
+    table: ibis.Table
+    models: dict[str, Any]
+
+
+def customer_values(dataset: EngineTables, settings: Settings, value: ValueResult | None = None) -> CustomerValues:
+    """Values every customer by its own history under its segment's model.
+
+    Parameters
+    ----------
+    dataset, settings
+        As for :func:`~micromarket.value.estimate.estimate_value`. Without a table of customers all of them are of the
+        market and segment "All".
+    value : ValueResult, optional
+        What the value stage found. With it the models are the stage's, and the margins of the customers of a market
+        and segment are scaled so that their values add up to its customer equity: what the plan publishes, with what
+        the stage knows of markets, is then what the CRM holds. (Of a cell without an active customer the published
+        equity is 0; its customers are scaled as their segment is.)
+
+    Raises
+    ------
+    InputError
+        Where there is no log of purchases and no contract, or no margin to value revenue with.
+    """
+    money = settings.economics
+    with threadpool_limits(limits=1, user_api="blas"):
+        if dataset.has("subscriptions") and money.relationship == "contractual":
+            from micromarket.value.contract_values import contract_values
+
+            rows, models = contract_values(dataset, settings, value)
+        elif dataset.has("transactions"):
+            rows, models = _of_buyers(dataset, settings, value)
+        else:
+            expected = "transactions, or subscriptions with economics.relationship: contractual"
+            raise InputError([Problem(settings.path.name, expected, column="data")])
+    servicing = money.servicing_cost
+    if value is None:
+        return CustomerValues(rows.select(*COLUMNS[:-1], clv=rows.margin - servicing * rows.months), models)
+    factors = dataset.put("customer_value_factors", _factors(rows, value, servicing))
+    t = rows.inner_join(factors, ["market_id", "segment"])
+    return CustomerValues(t.select(*COLUMNS[:-1], clv=t.factor * t.margin + t.add - servicing * t.months), models)
+
+
+def write_customer_values(
+    dataset: EngineTables, settings: Settings, path: str | Path, value: ValueResult | None = None
+) -> CustomerValues:
+    """:func:`customer_values` as Parquet at ``path`` (Spark: a folder of Parquet files).
+
+    Raises
+    ------
+    InputError
+        As :func:`customer_values`; and where ``path`` lies in a plan's folder, which is handed round.
+    """
+    path = Path(path).absolute()
+    if any((folder / name).exists() for folder in path.parents for name in ("manifest.json", "plan.json")):
+        expected = "a place outside the folder of a plan: rows about single customers don't belong there"
+        raise InputError([Problem(str(path), expected)])
+    values = customer_values(dataset, settings, value)
+    dataset.save(values.table, path)
+    return values
+
+
+def _of_buyers(
+    dataset: EngineTables, settings: Settings, value: ValueResult | None
+) -> tuple[ibis.Table, dict[str, Any]]:
+    money = settings.economics
+    days = s.purchase_days(dataset, money.margin_rate, settings.as_of)
+    buyers = s.purchase_customers(days, settings.as_of)
+    if dataset.has("customers"):
+        placed = s.customers_of(dataset).inner_join(buyers, "customer_id")
+    else:  # a log alone
+        placed = buyers.mutate(market_id=ibis.literal(s.NO_SEGMENT), segment=ibis.literal(s.NO_SEGMENT))
+    t = dataset.keep("customer_value_buyers", placed)
+    sums = _arrays(
+        t.group_by("segment").aggregate(
+            customers=t.count(), purchases=(t.x + 1).sum(), amount=t.amount.sum(), margin=t.margin.sum(),
+            unknown=t.margin.isnull().sum(),
+        )
+    )  # fmt: skip
+    if not len(sums["segment"]):
+        file = settings.data["transactions"].shown_as if "transactions" in settings.data else "transactions"
+        raise InputError([Problem(file, "at least one purchase of a customer who lives in a market")])
+    if sums["unknown"].any():
+        expected = "this key, as not every purchase carries a margin of its own"
+        raise InputError([Problem(settings.path.name, expected, column="economics.margin_rate")])
+    counts = t.group_by(_HISTORY).aggregate(customers=t.count()).to_pyarrow()
+    spent = t.filter(t.amount > s.NOTHING)
+    spent = spent.mutate(n=spent.x + 1, mean=spent.amount / (spent.x + 1))
+    step = (spent["mean"].ln() * 100).round().cast("int32")
+    spend = _arrays(
+        spent.group_by("segment", "n", step=step).aggregate(customers=spent.count(), mean=spent["mean"].mean())
+    )
+    families = {m["segment"]: m["model"].split(" with ")[0] for m in value.notes.numbers["models"]} if value else {}
+    found, models = _histories(counts, spend, sums, families, money.horizon_months, money.discount_rate)
+    worth = dataset.put("customer_value_histories", found)
+    t = t.inner_join(worth, _HISTORY)
+    each = ibis.greatest(t.base + t.own * t.amount / (t.x + 1), 0.0)
+    rows = t.select(
+        "customer_id", "market_id", "segment", "p_alive", "expected_purchases", "months",
+        expected_spend=each, margin=each * t.margin_per_spend,
+    )  # fmt: skip
+    return rows, models
+
+
+def _histories(
+    counts: pa.Table,
+    spend: dict[str, np.ndarray],
+    sums: dict[str, np.ndarray],
+    families: dict[str, str],
+    horizon: int,
+    discount_rate: float,
+) -> tuple[pa.Table, dict[str, Any]]:
+    """What each distinct history is worth: one row each, with the customers' keys of it.
+
+    ``base`` + ``own`` x the customer's mean spend is the expected spend; times ``margin_per_spend`` it is the
+    discounted margin; ``months`` are discounted months alive.
+    """
+    x, t_x, T, n = (counts[c].to_numpy().astype(float) for c in ("x", "t_x", "T", "customers"))
+    named = counts["segment"].combine_chunks().dictionary_encode()
+    code, names = named.indices.to_numpy(), named.dictionary.to_pylist()
+    out = {c: np.zeros(len(x)) for c in ("p_alive", "expected_purchases", "months", "base", "own", "margin_per_spend")}
+    shared: dict[Any, Any] = {}
+    models = {}
+    company = sums["margin"].sum() / sums["amount"].sum() if sums["amount"].sum() > 0 else 0.0
+    for i in np.argsort(sums["segment"]):
+        segment = str(sums["segment"][i])
+        rows = np.flatnonzero(code == names.index(segment))
+        family = families.get(segment, SIMPLEST)
+        thin = n[rows].sum() < FEWEST_CUSTOMERS or n[rows][x[rows] > 0].sum() < FEWEST_REPEATERS
+        if thin and family not in shared:
+            shared[family] = FAMILIES[family]().fit(x, t_x, T, n)
+        model: Any = shared[family] if thin else FAMILIES[family]().fit(x[rows], t_x[rows], T[rows], n[rows])
+        baskets = _baskets(spend, segment, shared)
+        models[segment] = {"purchases": model, "spend": baskets}
+        alive = model.p_alive(x[rows], t_x[rows], T[rows])
+        expected, present, months = _outlook(model, x[rows], T[rows], horizon, discount_rate)
+        lean = np.ones(len(rows)) if baskets is None else baskets.population_weight(x[rows] + 1)
+        level = max(sums["amount"][i] / sums["purchases"][i], 0.0)
+        rate = sums["margin"][i] / sums["amount"][i] if sums["amount"][i] > 0 else company
+        out["p_alive"][rows], out["expected_purchases"][rows] = alive, alive * expected
+        out["months"][rows], out["margin_per_spend"][rows] = alive * months, alive * present * rate
+        out["base"][rows], out["own"][rows] = lean * level, 1 - lean
+    return pa.table({c: counts[c] for c in _HISTORY} | out), models
+
+
+def _baskets(spend: dict[str, np.ndarray], segment: str, shared: dict[Any, Any]) -> GammaGamma | None:
+    """Gamma-Gamma of a segment; of everyone where it is thin, ``None`` where nobody's purchases add up to money."""
+
+    def fitted(rows: np.ndarray) -> GammaGamma:
+        return GammaGamma(prior_sd=2.0).fit(*(spend[c][rows].astype(float) for c in ("n", "mean", "customers")))
+
+    own = np.flatnonzero(spend["segment"] == segment)
+    if spend["customers"][own].sum() >= FEWEST_CUSTOMERS:
+        return fitted(own)
+    if "spend" not in shared:
+        shared["spend"] = fitted(np.arange(len(spend["n"]))) if len(spend["n"]) else None
+    return shared["spend"]
+
+
+def _outlook(
+    model: BetaGeoNBD | ParetoNBD, x: np.ndarray, T: np.ndarray, horizon: int, discount_rate: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Purchases, discounted purchases and discounted months alive within the horizon, of customers alive now.
+
+    For each x they are smooth in log(scale + T): interpolated through Chebyshev points, where the distinct T are more.
+    """
+    found = model.parameters()
+    scale = min(found["alpha"], found.get("beta", np.inf))
+    times = np.arange(1, horizon + 1) * DAYS_PER_MONTH
+    mid = discount_factors(np.arange(horizon) + 0.5, discount_rate)
+
+    def exact(x: np.ndarray, T: np.ndarray) -> np.ndarray:
+        if isinstance(model, ParetoNBD):
+            paths = paths_with_lifetimes(
+                found["r"] + x, found["alpha"] + T, np.full(len(x), found["s"]), found["beta"] + T, times
+            )
+        else:
+            paths = paths_with_dropout(found["r"] + x, found["alpha"] + T, found["a"], found["b"] + x, times)
+        bought, there = paths
+        now = np.concatenate([np.ones((len(x), 1)), there[:, :-1]], axis=1)
+        return np.stack([bought[:, -1], np.diff(bought, axis=1, prepend=0.0) @ mid, (now + there) / 2 @ mid], axis=1)
+
+    oldest = int(T.max()) + 1
+    pairs, index = np.unique(x.astype(np.int64) * oldest + T.astype(np.int64), return_inverse=True)
+    px, pT = (pairs // oldest).astype(float), (pairs % oldest).astype(float)
+    values = np.empty((len(pairs), 3))
+    edges = np.flatnonzero(np.diff(px, prepend=-1.0, append=np.inf))
+    for first, last in pairwise(edges):
+        at = pT[first:last]
+        if len(at) <= _POINTS:
+            values[first:last] = exact(px[first:last], at)
+        else:
+            nodes = _chebyshev(np.log(scale + at[0]), np.log(scale + at[-1]), _POINTS)
+            known = np.log(np.maximum(exact(np.full(_POINTS, px[first]), np.exp(nodes) - scale), 1e-300))
+            values[first:last] = np.exp(_lagrange(nodes, np.log(scale + at)) @ known)
+    expected, present, months = values[index].T
+    return expected, present, months
+
+
+def _factors(rows: ibis.Table, value: ValueResult, servicing: float) -> pd.DataFrame:
+    """By market and segment: ``factor`` on the margins, ``add`` (money a customer, where no margin is to scale)."""
+    by = ["market_id", "segment"]
+    found = rows.group_by(by).aggregate(n=rows.count(), margin=rows.margin.sum(), months=rows.months.sum()).to_pandas()
+    cells = value.cells[[*by, "customers", "customer_equity"]].astype(dict.fromkeys(by, object))
+    t = found.astype(dict.fromkeys(by, object)).merge(cells, on=by, how="left").sort_values(by)
+    published = t["customers"].gt(0) & t["customer_equity"].notna()
+    wanted = (t["customer_equity"] + servicing * t["months"]).where(published, 0.0)
+    of_segment = pd.DataFrame({"wanted": wanted, "margin": t["margin"].where(published, 0.0)}).groupby(t["segment"])
+    level = (of_segment["wanted"].transform("sum") / of_segment["margin"].transform("sum")).replace(
+        [np.inf, -np.inf], np.nan
+    )
+    some = published & t["margin"].ne(0)
+    factor = (wanted / t["margin"].where(some)).where(some, level.fillna(1.0))
+    add = (wanted / t["n"]).where(published & ~some, 0.0)
+    return t[by].astype("str").assign(factor=factor.astype(float), add=add.astype(float))
+
+
+def _arrays(table: ibis.Table) -> dict[str, np.ndarray]:
+    """A small aggregate's columns."""
+    found = table.to_pyarrow()
+    return {name: found[name].to_numpy() for name in found.column_names}
