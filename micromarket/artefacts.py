@@ -86,6 +86,11 @@ ARTEFACTS: dict[str, Artefact] = {
         " channel won whom); cac: money per customer won, with its 90% range; payback_months: empty where the margin"
         " does not repay within the horizon; groups of few new customers have their numbers empty",
     ),
+    "value_holdout": Artefact(
+        "value", "work/value_holdout.parquet", ("market_id",), _columns("market_id predicted actual low high"),
+        "purchases (contracts: departures) of known customers in the hidden end of the history, predicted with its 90%"
+        " range, and what came",
+    ),
     # --- potential ----------------------------------------------------------------------------------------------
     "scores": Artefact(
         "potential", "tables/scores.parquet", ("market_id",),

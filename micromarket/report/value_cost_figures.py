@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from micromarket.formats import plural
+from micromarket.formats import NOTHING, count, plural
 from micromarket.report.style import ACCENT, ACCENT_DARK, FAINT, GREY, LINE, WARM, WARM_SOFT, Picture, canvas, label
 from micromarket.report.value_figures import SOFT_GREY, Money, finish, legend_above, rows, scale
 
@@ -141,3 +141,30 @@ def _line_names(axes: Axes, ends: np.ndarray) -> None:
                 name, (x, x * times), (-14 if top else -4, -3 if top else 3), textcoords="offset points", fontsize=7,
                 color=GREY, ha="right", va="top" if top else "bottom",
             )  # fmt: skip
+
+
+def cost_table(table: pd.DataFrame | None, money: Money) -> pd.DataFrame:
+    """The artefact value_acquisition without its markets, in words and short numbers; empty where nothing is known."""
+    columns = ["of", "basis", "spend", "new customers", "cost of one", "value of one", "value over cost", "repaid"]
+    if table is None or table.empty:
+        return pd.DataFrame(columns=columns)
+    part = table[table["level"] != "market"]
+    part = part.sort_values("level", key=lambda c: c.map({"company": 0, "segment": 1, "channel": 2}), kind="stable")
+    low, high = part["cac_low"].map(money), part["cac_high"].map(money)
+    shown = part["cac"].map(money) + " (" + low + " to " + high + ")"
+    repaid = [
+        _repaid(r, m, b).split(" · ")[-1].removeprefix("repaid ")
+        for r, m, b in zip(part["ltv_to_cac"], part["payback_months"], part["basis"], strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "of": part["level"].where(part["level"] == "company", part["level"] + ": " + part["name"].map(label)),
+            "basis": part["basis"],
+            "spend": part["spend"].map(money),
+            "new customers": part["new_customers"].map(count),
+            "cost of one": shown.where(part["cac"].notna(), NOTHING),
+            "value of one": part["new_customer_clv"].map(money),
+            "value over cost": part["ltv_to_cac"].map(lambda v: f"{v:.1f}" if np.isfinite(v) else NOTHING),
+            "repaid": repaid,
+        }
+    ).set_index("of")[columns[1:]]

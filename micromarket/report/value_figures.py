@@ -5,8 +5,10 @@ Every function takes plain frames and returns a :class:`~micromarket.report.styl
 
 from __future__ import annotations
 
+import html
 import textwrap
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,6 +45,17 @@ def finish(figure: Figure, name: str, title: str, alt: str) -> Picture:
     shown = textwrap.fill(label(title), _TITLE_WIDTH)
     figure.suptitle(shown, x=0.004, ha="left", fontsize=9.5, fontweight=600, color=INK)
     return Picture(name, label(title), label(alt), to_svg(figure))
+
+
+def show(shown: Picture | None, otherwise: str) -> Any:
+    """A picture for the last line of a notebook's cell, with what it says for those who can't see it; without one,
+    ``otherwise``."""
+    from IPython.display import HTML, Markdown
+
+    if shown is None:
+        return Markdown(otherwise)
+    svg = shown.svg.decode()
+    return HTML(f'<div role="img" aria-label="{html.escape(shown.alt)}">{svg[svg.index("<svg") :]}</div>')
 
 
 def rows(axes: Axes, names: list[str], width: int = 30) -> np.ndarray:

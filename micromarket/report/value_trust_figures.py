@@ -61,7 +61,7 @@ def tracking(frame: pd.DataFrame, what: str) -> Picture:
             error = seen["expected"].sum() / seen["actual"].sum() - 1
             title = (
                 f"Over {len(seen)} months it had not seen, the model expected {count(seen['expected'].sum())} {what};"
-                f" there were {count(seen['actual'].sum())} ({percent(error, sign=True)})"
+                f" there were {count(seen['actual'].sum())} ({percent(error, int(abs(error) < 0.01), sign=True)})"
             )
         else:
             title = f"Actual and expected {what} by month"
@@ -91,13 +91,16 @@ def predicted_and_actual(by_market: pd.DataFrame, what: str) -> Picture | None:
                 text = f"{name} its 90% range ({int(chosen.sum()):,})"
                 axes.scatter(np.maximum(actual[chosen], 0.5), np.maximum(predicted[chosen], 0.5), s=15, color=colour,
                              marker=mark, linewidth=0, zorder=3, label=text)  # fmt: skip
-        axes.set_xscale("symlog", linthresh=10, linscale=0.5)
-        axes.set_yscale("symlog", linthresh=10, linscale=0.5)
+        least = float(min(actual.min(), low.min()))
+        for set_scale, limit in ((axes.set_xscale, axes.set_xlim), (axes.set_yscale, axes.set_ylim)):
+            if least >= 5:
+                set_scale("log")
+            else:
+                set_scale("symlog", linthresh=10, linscale=0.5)
+            limit(least * 0.8 if least >= 5 else 0, top)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda v, _: compact(v))
         axes.minorticks_off()
-        axes.set_xlim(0, top)
-        axes.set_ylim(0, top)
         axes.grid(color=LINE)
         axes.set_xlabel(f"Actual {what} in the hidden months, log scale")
         axes.set_ylabel(f"Predicted {what} (bar: 90%)")
