@@ -40,7 +40,7 @@ class BetaGeoBetaBinomial(Parametric, BaseEstimator):
     Examples
     --------
     >>> model = BetaGeoBetaBinomial(prior_sd=2.0).fit([0, 1, 1, 3], [0, 1, 4, 5], [6, 6, 6, 6], [30, 10, 8, 5])
-    >>> model.expected_purchases(5) < 5
+    >>> bool(model.expected_purchases(5) < 5)
     True
     """
 
