@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import partial
 
 import numpy as np
 from scipy.special import digamma, polygamma
@@ -95,7 +96,9 @@ class DropoutCells(PurchaseCells):
             logit = (self._logit[s] - reach[1], self._logit[s] + reach[1])
             levels = np.concatenate([[0.0], h.x[rows]])
             self._tables.append(
-                ResidualTable(self._r[s], self._kappa[s], levels, scale, logit, days, self.outputs, self.horizon)
+                ResidualTable(
+                    self._r[s], self._kappa[s], levels, scale, logit, days, partial(self.outputs, s), self.horizon
+                )
             )
 
     def new(self, theta: np.ndarray) -> np.ndarray:

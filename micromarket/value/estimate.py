@@ -19,7 +19,7 @@ from micromarket.notes import Assumption, Check, Notes
 from micromarket.value import summaries as s
 from micromarket.value.contractual import model_contracts
 from micromarket.value.look_back_contracts import look_back_contracts
-from micromarket.value.look_back_purchases import look_back_purchases
+from micromarket.value.look_back_purchases import look_back_purchases, season_clock
 from micromarket.value.model import CellModel, Cells
 from micromarket.value.money import Weights, acquisition_cost, levelled, payback_months, per_active_customer, settle
 from micromarket.value.noncontractual import model_purchases
@@ -162,13 +162,18 @@ def _from_transactions(
     t = dataset.table("transactions")
     if money.margin_rate is None and ("margin" not in t.columns or t.margin.isnull().any().execute()):
         raise _no_margin(settings)
-    buyers = s.purchase_customers(s.purchase_days(dataset, money.margin_rate, as_of), as_of)
+    days = s.purchase_days(dataset, money.margin_rate, as_of)
+    buyers = s.purchase_customers(days, as_of)
     counts = s.count_purchases(customers, buyers)
     if not len(counts):
         raise _nobody(settings, "transactions")
-    spend = s.count_spend(customers, buyers)
     first = as_of - dt.timedelta(days=int(counts["T"].max()))
-    holdout = look_back_purchases(dataset, customers, cells, first, as_of)
+    clock = season_clock(days, counts, as_of)
+    if not clock.steady:
+        buyers = s.purchase_customers(days, as_of, clock)
+        counts = s.count_purchases(customers, buyers)
+    spend = s.count_spend(customers, buyers)
+    holdout = look_back_purchases(dataset, customers, cells, first, as_of, clock=clock)
     model = model_purchases(
         cells, counts, spend, X, money.discount_rate, money.horizon_months, **_learnt(holdout)
     )  # fmt: skip

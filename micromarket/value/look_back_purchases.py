@@ -17,6 +17,7 @@ from micromarket.value.pareto_cells import LifetimeCells
 from micromarket.value.pooling import MarketEffects
 from micromarket.value.purchase_cells import BOUGHT, PurchaseCells
 from micromarket.value.purchases import FAMILIES, SIMPLEST, Histories, PurchaseModel, fit_segments
+from micromarket.value.season import FEWEST_DAYS, FEWEST_PURCHASES, STEADY, Clock, find_season, purchases_by_day
 from micromarket.value.validation import (
     FEWEST_EVENTS,
     Calibration,
@@ -28,7 +29,11 @@ from micromarket.value.validation import (
     market_misfit,
 )
 
-CELLS: dict[str, type[PurchaseCells]] = {"BG/NBD": DropoutCells, "Pareto/NBD": LifetimeCells}
+CELLS: dict[str, type[PurchaseCells]] = {
+    "BG/NBD": DropoutCells,
+    "Pareto/NBD": LifetimeCells,
+    "Weibull/NBD": LifetimeCells,
+}
 #: Log score by which a model must beat the simplest one to be taken.
 CLEARLY = 3.0
 #: Standard deviation of a model's level, as far as the choice between models goes: calibration mends the level.
@@ -44,10 +49,15 @@ class _Seen:
     histories: Histories
     later: np.ndarray
     later2: np.ndarray
+    clock: Clock
+
+    @property
+    def days(self) -> float:
+        return self.clock.between(self.cut, self.until)
 
     @property
     def months(self) -> int:
-        return max(round((self.until - self.cut).days / s.DAYS_PER_MONTH), 1)
+        return max(round(self.days / s.DAYS_PER_MONTH), 1)
 
 
 def look_back_purchases(
@@ -57,10 +67,12 @@ def look_back_purchases(
     first: dt.date,
     as_of: dt.date,
     together: bool = False,
+    clock: Clock = STEADY,
 ) -> Holdout | None:
     """Purchases in hidden windows, of customers known on their first day; None where too few were seen.
 
-    ``first``: day of the first purchase; ``together``: all segments share one fit.
+    ``first``: day of the first purchase; ``together``: all segments share one fit;
+    ``clock``: what time is counted in.
     """
     segments = len(cells.segments)
     windows: list[Window] = []
@@ -68,7 +80,7 @@ def look_back_purchases(
     scores: dict[str, float] = {}
     family = SIMPLEST
     for cut, until in cut_days(first, as_of):
-        seen = _hide(dataset, customers, cells, cut, until)
+        seen = _hide(dataset, customers, cells, cut, until, clock)
         if seen is None:
             break
         if latest is None:
@@ -93,20 +105,33 @@ def look_back_purchases(
     return _of_markets(*latest, family, scores, windows, calibrate(windows), cells)
 
 
-def _hide(dataset: s.Tables, customers: ibis.Table, cells: Cells, cut: dt.date, until: dt.date) -> _Seen | None:
+def season_clock(days: ibis.Table, counts: pd.DataFrame, as_of: dt.date) -> Clock:
+    """The company's season, from its purchase days and the counts made of them (steady days)."""
+    oldest = int(counts["T"].max())
+    by_day = purchases_by_day(days) if oldest >= FEWEST_DAYS else pd.DataFrame({"date": [], "purchases": []})
+    if by_day["purchases"].sum() < FEWEST_PURCHASES:
+        return STEADY
+    x, t_x, T, n = (counts[c].to_numpy(float) for c in ("x", "t_x", "T", "customers"))
+    expected = FAMILIES[SIMPLEST]().fit(x, t_x, T, n).expected_purchases(np.arange(oldest + 1.0))
+    return find_season(by_day, counts.groupby("T", as_index=False)["customers"].sum(), expected, as_of)
+
+
+def _hide(
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, cut: dt.date, until: dt.date, clock: Clock
+) -> _Seen | None:
     days = s.purchase_days(dataset, None, until)
-    known = s.purchase_customers(s.purchase_days(dataset, None, cut), cut)
+    known = s.purchase_customers(s.purchase_days(dataset, None, cut), cut, clock)
     later = s.later_purchases(days, cut, until)
     histories, counts = Histories.of(s.count_purchases(customers, known, later), cells)
     if not len(counts) or counts["later"].sum() < FEWEST_EVENTS:
         return None
-    return _Seen(cut, until, histories, counts["later"].to_numpy(float), counts["later2"].to_numpy(float))
+    return _Seen(cut, until, histories, counts["later"].to_numpy(float), counts["later2"].to_numpy(float), clock)
 
 
 def _world(seen: _Seen, fits: list[PurchaseModel], family: str, cells: Cells) -> PurchaseCells:
     world = CELLS[family](cells, seen.histories, fits, 0.0, seen.months)
     # the path in the tables is by month: stretch the month so that it ends on the last day
-    world.month_days = (seen.until - seen.cut).days / seen.months
+    world.month_days = seen.days / seen.months
     return world
 
 

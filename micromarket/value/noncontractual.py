@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from micromarket.notes import Assumption
+from micromarket.value.aging import Aging
 from micromarket.value.look_back_purchases import CELLS
 from micromarket.value.model import CellModel, Cells, LogQuadratic
 from micromarket.value.pooling import Posterior
@@ -24,7 +24,6 @@ from micromarket.value.spend import (
     population_weights,
     spend_by_frequency,
 )
-from micromarket.value.summaries import DAYS_PER_MONTH
 from micromarket.value.validation import Calibration
 
 _STEP = 0.15
@@ -33,11 +32,15 @@ _PAPERS = {
     "Pareto/NBD": "Schmittlein, Morrison & Colombo 1987 (Management Science 33); Fader, Hardie & Lee 2005 (Journal of"
     " Marketing Research 42)",
 }
+_PAPERS["Weibull/NBD"] = "after Bemmaor & Glady 2012 (Management Science 58), with Weibull lifetimes"
 _ASSUMED = {
     "BG/NBD": "Customers buy at their own steady rate until they silently leave after one of their purchases; what they"
     " spend per purchase doesn't depend on how often they buy (BG/NBD and Gamma-Gamma).",
     "Pareto/NBD": "Customers buy at their own steady rate until they silently leave, at any time; what they spend per"
     " purchase doesn't depend on how often they buy (Pareto/NBD and Gamma-Gamma).",
+    "Weibull/NBD": "Customers buy at their own steady rate until they silently leave; the risk of it rises or falls with"
+    " their time as a customer; what they spend per purchase goes with how often they buy as it has (Weibull/NBD and"
+    " Gamma-Gamma).",
 }
 
 
@@ -86,21 +89,15 @@ def model_purchases(
     per_row = np.maximum(from_cell + (1 - weight) * own_mean, 0.0)
 
     theta = behaviour.mean
-    seen = world.calibration(theta)
-    # what was seen corrects a new customer's path up to the oldest age seen, the look back what comes after
-    bought, there = world.path
-    oldest = min(int(np.quantile(histories.T, 0.98) / world.month_days), horizon)
-    by_month = np.where(np.arange(horizon)[None, :] < oldest, seen[:, None], calibration.factor[:, None])
-    by_month = by_month[cells.segment]
+    aging = world.aging(theta)
+    world.tilt, level_seen = aging.tilt, np.exp(aging.level)[cells.segment]
     world.prepare(theta, _STEP)
     centre = world.new(theta)
-    gained = np.diff(centre[:, bought], axis=1, prepend=0.0) * by_month
+    bought, there = world.path
+    first, repeat = by_frequency.first[cells.segment], by_frequency.repeat[cells.segment] * level_seen
     nothing = np.zeros((len(cells), 1))
-    first, repeat = by_frequency.first[cells.segment], by_frequency.repeat[cells.segment]
-    gained = repeat[:, None] * gained
-    path_count = first[:, None] + np.concatenate([nothing, np.cumsum(gained, axis=1)], axis=1)
+    path_count = first[:, None] + np.concatenate([nothing, repeat[:, None] * centre[:, bought]], axis=1)
     path_months = np.concatenate([nothing, centre[:, there]], axis=1)
-    beyond = np.where(np.arange(horizon)[None, :] < oldest, 0.0, gained).sum(axis=1) / path_count[:, -1]
 
     n, one = sums["customers"], np.ones(len(cells))
     factor = calibration.factor[cells.segment]
@@ -112,8 +109,7 @@ def model_purchases(
 
     def new(t: np.ndarray) -> np.ndarray:
         outputs = world.new(t)
-        repeats = np.diff(outputs[:, bought], axis=1, prepend=0.0) * by_month
-        return np.stack([first + repeat * repeats.sum(axis=1), outputs[:, THERE]], axis=1)
+        return np.stack([first + repeat * outputs[:, BOUGHT], outputs[:, THERE]], axis=1)
 
     income, stay = LogQuadratic.around(current, theta, _STEP)
     new_count, new_months = LogQuadratic.around(new, theta, _STEP)
@@ -128,9 +124,12 @@ def model_purchases(
     share = cells.total(histories.cell, np.maximum(from_cell, 0)) / np.maximum(
         cells.total(histories.cell, per_row), 1e-300
     )
-    # a misfit that a factor repairs on average leaves something: a quarter of it counts as uncertainty
-    fitted = np.hypot([_shared_sd(f, horizon) for f in fits], np.log(seen) / 4)[cells.segment]
-    calibrated = calibration.sd[cells.segment]
+    gained = np.diff(path_count, axis=1)
+    month = np.arange(horizon) + 0.5
+    by_tilt = gained @ month
+    of_new = aging.sd(cells.segment, 1 - first / path_count[:, -1], by_tilt / path_count[:, -1])
+    repeats = np.maximum(gained.sum(axis=1), 1e-300)
+    of_current = aging.sd(cells.segment, 0.0 * one, by_tilt / repeats)
     return CellModel(
         cells=cells,
         behaviour=behaviour,
@@ -144,17 +143,17 @@ def model_purchases(
         money_share=np.where(n > 0, np.clip(share, 0, 1), 1.0),
         margin_rate=margin_rate,
         margin_sd=margin_sd,
-        first_year_count=first + repeat * seen[cells.segment] * centre[:, YEAR_1],
+        first_year_count=first + repeat * centre[:, YEAR_1],
         retention=retention,
         path_count=path_count,
         path_months=path_months,
-        shared_sd=np.hypot(fitted, calibrated * beyond),
-        current_shared_sd=np.hypot(fitted, calibrated),
+        shared_sd=of_new,
+        current_shared_sd=np.hypot(of_current, calibration.sd[cells.segment]),
         market_sd=np.full(len(cells), calibration.market_sd),
         customers=n,
-        models=_models(cells, fits, baskets, n, seen, calibration, family),
+        models=_models(cells, fits, baskets, n, aging, calibration, family),
         components=components,
-        warnings=_warnings(cells, fits, baskets, seen, calibration),
+        warnings=_warnings(cells, fits, baskets, aging, calibration),
         assumptions=[Assumption(_ASSUMED[family], _PAPERS[family])],
     )
 
@@ -216,28 +215,12 @@ def _per_customer(cells: Cells, totals: np.ndarray, n: np.ndarray, of_new: np.nd
     return result
 
 
-def _shared_sd(fit: Any, horizon: int) -> float:
-    """Standard error of the log expected purchases of a new customer from the fit's parameters (delta method)."""
-    base = fit.parameters()
-    time = np.array([horizon * DAYS_PER_MONTH])
-    slope = []
-    for name in base:
-        ends = []
-        for step in (-0.01, 0.01):
-            moved = copy(fit)
-            setattr(moved, f"{name}_", base[name] * np.exp(step))
-            ends.append(np.log1p(moved.expected_purchases(time)[0]))
-        slope.append((ends[1] - ends[0]) / 0.02)
-    variance = np.array(slope) @ fit.covariance_[: len(slope), : len(slope)] @ np.array(slope)
-    return float(min(np.sqrt(max(variance, 0.0)), 0.5))
-
-
 def _models(
     cells: Cells,
     fits: list,
     baskets: list,
     n: np.ndarray,
-    seen: np.ndarray,
+    aging: Aging,
     calibration: Calibration,
     family: str,
 ) -> list[dict[str, Any]]:
@@ -252,7 +235,7 @@ def _models(
                 "parameters": {**parameters, "unit_of_time": "day"},
                 "customers": float(customers[s]),
                 "calibration": float(calibration.factor[s]),
-                "calibration_new": float(seen[s]),
+                "aging": {"level": float(np.exp(aging.level[s])), "tilt_per_year": float(12 * aging.tilt[s])},
                 "converged": bool(fits[s].converged_),
                 "holdout_error": None,
             }
@@ -260,16 +243,17 @@ def _models(
     return models
 
 
-def _warnings(cells: Cells, fits: list, baskets: list, seen: np.ndarray, calibration: Calibration) -> list[str]:
+def _warnings(cells: Cells, fits: list, baskets: list, aging: Aging, calibration: Calibration) -> list[str]:
     warnings = []
     odd = sorted({cells.segments[s] for s, f in enumerate(fits) if not f.converged_})
     if odd:
         warnings.append(f"The purchase model did not settle for {', '.join(odd)}: take values there as rough.")
-    off = [f"{cells.segments[s]} ({c - 1:+.0%})" for s, c in enumerate(seen) if abs(np.log(c)) > 0.1]
+    after = np.exp(aging.level + 12 * aging.tilt)
+    off = [f"{cells.segments[s]} ({c - 1:+.0%})" for s, c in enumerate(after) if abs(np.log(c)) > 0.1]
     if off:
         warnings.append(
-            "New customers have bought more or less often than the purchase model says; the value of a new customer was"
-            f" corrected to what was seen: {', '.join(off)}."
+            "Customers of a year's age have bought more or less often than the purchase model says; the path of a new"
+            f" customer follows what was seen: {', '.join(off)}."
         )
     off = [f"{cells.segments[s]} ({c - 1:+.0%})" for s, c in enumerate(calibration.factor) if abs(np.log(c)) > 0.1]
     if off:

@@ -7,9 +7,10 @@ from copy import copy
 
 import numpy as np
 
+from micromarket.value.aging import Aging, fit_aging
 from micromarket.value.model import Cells
 from micromarket.value.pooling import CellLikelihood
-from micromarket.value.purchases import FEWEST_CUSTOMERS, FEWEST_REPEATERS, Histories, PurchaseModel
+from micromarket.value.purchases import Histories, PurchaseModel
 from micromarket.value.sbg import discount_factors
 from micromarket.value.signal import Component, analysis_of_variance
 from micromarket.value.summaries import DAYS_PER_MONTH
@@ -29,6 +30,7 @@ class PurchaseCells(ABC):
         self.months = np.arange(max(horizon, 13) + 1)
         self._mid = np.where(self.months[:-1] < horizon, discount_factors(self.months[:-1] + 0.5, discount_rate), 0.0)
         self.month_days = DAYS_PER_MONTH
+        self.tilt = np.zeros(len(fits))  # see aging.py: per month, on the log scale
 
     @abstractmethod
     def likelihood(self) -> CellLikelihood:
@@ -65,17 +67,14 @@ class PurchaseCells(ABC):
         months = len(self.months) - 1
         return slice(PATH, PATH + self.horizon), slice(PATH + months, PATH + months + self.horizon)
 
-    def outputs(self, purchases: np.ndarray, alive: np.ndarray) -> np.ndarray:
-        """From purchases up to, and probability to be alive at, each of ``months`` (n, months) to the outputs."""
-        bought = np.cumsum(np.diff(purchases, axis=1) * self._mid, axis=1)
-        there = np.cumsum((alive[:, :-1] + alive[:, 1:]) / 2 * self._mid, axis=1)
-        first = [
-            bought[:, -1],
-            there[:, -1],
-            purchases[:, 1],
-            purchases[:, 12],
-            purchases[:, 13] - purchases[:, 12],
-        ]
+    def outputs(self, s: int, purchases: np.ndarray, alive: np.ndarray) -> np.ndarray:
+        """From purchases up to, and probability to be alive at, each of ``months`` (n, months) to the outputs, of
+        segment ``s``."""
+        fade = np.exp(np.clip(self.tilt[s] * (self.months[:-1] + 0.5), -3.0, 3.0))
+        flow = np.diff(purchases, axis=1) * fade
+        bought = np.cumsum(flow * self._mid, axis=1)
+        there = np.cumsum((alive[:, :-1] + alive[:, 1:]) / 2 * fade * self._mid, axis=1)
+        first = [bought[:, -1], there[:, -1], flow[:, 0], flow[:, :12].sum(axis=1), flow[:, 12]]
         return np.concatenate([np.stack(first, axis=1), bought, there], axis=1)
 
     def totals(self, theta: np.ndarray, outputs: slice, weights: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -103,30 +102,32 @@ class PurchaseCells(ABC):
         m = self.cells.market
         return analysis_of_variance("repeat purchases", *(np.bincount(m, weights=v) for v in (count, total, square)))
 
-    def calibration(self, theta: np.ndarray) -> np.ndarray:
-        """Observed over expected repeat purchases since the first one, by segment.
-
-        1 where the model is right. Where it isn't (customers who stop for other reasons than a bad purchase, say) this
-        is the factor that makes a new customer's purchases what they have been; customers much older than the horizon
-        don't count.
-        """
-        h, factors = self.histories, np.ones(len(self.fits))
-        longest = 1.25 * self.horizon * self.month_days
-        months = int(np.ceil(min(longest, h.T.max(initial=1.0)) / self.month_days)) + 1
+    def aging(self, theta: np.ndarray) -> Aging:
+        """Level and tilt of each segment's path, from customers of all ages up to a quarter beyond the horizon."""
+        h, segments = self.histories, len(self.fits)
+        found = Aging.none(segments)
+        longest = min(1.25 * self.horizon * self.month_days, h.T.max(initial=1.0))
+        months = int(np.ceil(longest / self.month_days)) + 1
         plain = copy(self)  # the same, not discounted, as far as customers have been seen
         plain.horizon, plain.months = months, np.arange(max(months, 13) + 1)
-        plain._mid = np.where(plain.months[:-1] < months, 1.0, 0.0)
+        plain._mid, plain.tilt = np.where(plain.months[:-1] < months, 1.0, 0.0), np.zeros(segments)
         plain.prepare(theta, 0.01)
-        path = plain.new(theta)[:, plain.path[0]]
-        path = np.concatenate([np.zeros((len(theta), 1)), path], axis=1)
-        at = np.minimum(h.T / self.month_days, months - 1e-6)
-        month = at.astype(int)
-        expected = path[h.cell, month] + (at - month) * (path[h.cell, month + 1] - path[h.cell, month])
-        for s in range(len(self.fits)):
-            rows = (h.segment == s) & (h.T > 0)
-            rows &= h.T <= max(longest, h.T[rows].min() if rows.any() else 0.0)
-            n, x = h.customers[rows], h.x[rows]
-            if n.sum() < FEWEST_CUSTOMERS or n[x > 0].sum() < FEWEST_REPEATERS:
+        gained = np.diff(plain.new(theta)[:, plain.path[0]], axis=1, prepend=0.0)
+        at = h.T / self.month_days
+        month = np.minimum(at.astype(int), months - 1)
+        for s in range(segments):
+            rows = (h.segment == s) & (h.T > 0) & (h.T <= longest)
+            if not rows.any():
                 continue
-            factors[s] = np.clip((n @ x) / max(n @ expected[rows], 1e-9), 0.5, 2.0)
-        return factors
+            cell, age, n = h.cell[rows], month[rows], h.customers[rows]
+            own, index = np.unique(cell, return_inverse=True)
+            people = np.zeros((months, len(own)))
+            np.add.at(people, (age, index), n)
+            part = np.bincount(age, weights=n * (at[rows] - age), minlength=months)
+            heads = people.sum(axis=1)
+            flow = people @ gained[own] / np.maximum(heads, 1e-300)[:, None]
+            lived = np.tril(np.ones((months, months)), -1) + np.diag(part / np.maximum(heads, 1e-300))
+            fit = fit_aging(age, n, h.x[rows], flow * lived)
+            if fit is not None:
+                (found.level[s], found.tilt[s]), found.covariance[s] = fit[0], fit[1]
+        return found

@@ -12,6 +12,7 @@ import pandas as pd
 from micromarket.value.bgnbd import BetaGeoNBD
 from micromarket.value.model import Cells
 from micromarket.value.paretonbd import ParetoNBD
+from micromarket.value.weibullnbd import WeibullNBD
 
 #: A segment with fewer customers, or fewer repeat buyers, shares the fit of all segments.
 FEWEST_CUSTOMERS, FEWEST_REPEATERS = 200, 30
@@ -58,6 +59,7 @@ class PurchaseModel(Protocol):
 FAMILIES: dict[str, Callable[[], PurchaseModel]] = {
     "BG/NBD": lambda: BetaGeoNBD(prior_sd=2.0),
     "Pareto/NBD": lambda: ParetoNBD(prior_sd=2.0),
+    "Weibull/NBD": lambda: WeibullNBD(prior_sd=2.0),
 }
 SIMPLEST = "BG/NBD"
 

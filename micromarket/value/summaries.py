@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import ibis
 import pandas as pd
 
+from micromarket.value.season import STEADY, Clock
+
 NO_SEGMENT, UNKNOWN_SEGMENT = "All", "Unknown"
 DAYS_PER_MONTH = 365.25 / 12
 #: Money (in any currency) that is less than a purchase.
@@ -41,16 +43,22 @@ def purchase_days(dataset: Tables, margin_rate: float | None, until: dt.date) ->
     Where a transaction has no margin of its own, ``margin_rate`` times its amount stands in.
     """
     t = dataset.table("transactions")
-    margin = t.amount * margin_rate if margin_rate is not None else ibis.null("float64")
+    t = t.filter(t.date <= ibis.literal(until, "date"))
+    by = ["customer_id", "date"]
     if "margin" in t.columns:
-        margin = t.margin.fill_null(margin)
-    t = t.filter(t.date <= ibis.literal(until, "date")).select("customer_id", "date", "amount", margin=margin)
-    days = t.group_by("customer_id", "date").aggregate(amount=t.amount.sum(), margin=t.margin.sum())
+        stands_in = t.amount * margin_rate if margin_rate is not None else ibis.null("float64")
+        days = t.group_by(by).aggregate(amount=t.amount.sum(), margin=t.margin.fill_null(stands_in).sum())
+    else:  # one sum a day less, of what may be a hundred million
+        days = t.group_by(by).aggregate(amount=t.amount.sum())
+        days = days.mutate(margin=days.amount * margin_rate if margin_rate is not None else ibis.null("float64"))
     return days.mutate(bought=ibis.ifelse(days.amount > NOTHING, 1, 0))
 
 
-def purchase_customers(days: ibis.Table, until: dt.date) -> ibis.Table:
-    """One row per buyer: x (repeat purchase days), t_x and T (days since the first one), amount, margin (money)."""
+def purchase_customers(days: ibis.Table, until: dt.date, clock: Clock = STEADY) -> ibis.Table:
+    """One row per buyer: x (repeat purchase days), t_x and T (days since the first one), amount, margin (money).
+
+    ``clock``: the days that t_x and T are counted in, rounded to whole ones.
+    """
     bought = days.bought == 1
     per = days.group_by("customer_id").aggregate(
         first=days.date.min(where=bought),
@@ -60,13 +68,15 @@ def purchase_customers(days: ibis.Table, until: dt.date) -> ibis.Table:
         margin=days.margin.sum(),
     )
     per = per.filter(per.n > 0)
+    if clock.steady:
+        silent = ibis.literal(until, "date").delta(per["last"], unit="day").cast("int32")
+        between = per["last"].delta(per["first"], unit="day").cast("int32")
+    else:
+        last = clock.column(per["last"])
+        silent = ibis.greatest((clock.days(until) - last).round(), 0).cast("int32")
+        between = ibis.greatest((last - clock.column(per["first"])).round(), per.n - 1).cast("int32")
     return per.select(
-        "customer_id",
-        "amount",
-        "margin",
-        x=(per.n - 1).cast("int32"),
-        t_x=per["last"].delta(per["first"], unit="day").cast("int32"),
-        T=ibis.literal(until, "date").delta(per["first"], unit="day").cast("int32"),
+        "customer_id", "amount", "margin", x=(per.n - 1).cast("int32"), t_x=between, T=(between + silent).cast("int32")
     )
 
 
