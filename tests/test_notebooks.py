@@ -8,16 +8,28 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
+from tiny import write_tiny
 
 import micromarket
 from micromarket.artefacts import STAGES
+from micromarket.config import read_settings
+from micromarket.load import open_dataset
+from micromarket.runner.kernel import Kernels
+from micromarket.runner.notebook import execute_notebook
 from micromarket.runner.pipeline import PIPELINE, Stage, notebooks_folder
+from micromarket.simulate import simulate
+from micromarket.summarise import summarise
+from micromarket.value import estimate_value
+from micromarket.workspace import Workspace
 
 NOTEBOOKS = sorted(notebooks_folder().glob("[0-9]*.ipynb"))
+EXPLORE = sorted(notebooks_folder().glob("explore_*.ipynb"))
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.fixture(params=[*NOTEBOOKS, *EXPLORE], ids=lambda p: p.stem)
 def notebook(request: pytest.FixtureRequest) -> nbformat.NotebookNode:
     return nbformat.read(request.param, as_version=4)
 
@@ -29,6 +41,8 @@ def code_of(notebook: nbformat.NotebookNode) -> list[str]:
 def test_every_stage_has_its_notebook_and_nothing_runs_without_a_stage() -> None:
     assert tuple(stage.name for stage in PIPELINE) == STAGES
     assert [stage.notebook for stage in PIPELINE] == [p.name for p in NOTEBOOKS]
+    others = {p.name for p in notebooks_folder().glob("*.ipynb")} - {stage.notebook for stage in PIPELINE}
+    assert others == {p.name for p in EXPLORE}, "explored by people, run by no plan"
 
 
 def test_one_title_and_prose_for_a_reader(notebook: nbformat.NotebookNode) -> None:
@@ -69,6 +83,72 @@ def test_every_import_of_a_notebook_is_there(notebook: nbformat.NotebookNode) ->
             module = importlib.import_module(str(node.module))
             for name in node.names:
                 assert hasattr(module, name.name) or importlib.import_module(f"{node.module}.{name.name}")
+
+
+# --- notebooks to explore: they read what a run left, whatever the company has
+def value_stage(plan: Path, run_dir: Path) -> Workspace:
+    """What the notebooks 01 and 02 leave."""
+    settings, workspace = read_settings(plan), Workspace(run_dir)
+    with open_dataset(settings) as dataset:
+        data = summarise(dataset)
+        data.write(workspace)
+        estimate_value(dataset, data, settings).write(workspace)
+    return workspace
+
+
+def summary_only(folder: Path) -> Path:
+    """A company that knows nothing but what each customer has brought: value is observed, no spend, no segments."""
+    folder.mkdir()
+    ids = [f"c{i}" for i in range(60)]
+    homes = pd.DataFrame({"customer_id": ids, "market_id": [f"m{i % 3}" for i in range(60)]})
+    homes.to_csv(folder / "customers.csv", index=False)
+    brought = pd.DataFrame({"customer_id": ids, "orders": 1 + np.arange(60) % 4, "revenue": 10.0 + np.arange(60)})
+    brought.to_csv(folder / "summary.csv", index=False)
+    pd.DataFrame({"market_id": ["m0", "m1", "m2"]}).to_csv(folder / "markets.csv", index=False)
+    (folder / "plan.yml").write_text(
+        "company: {name: Few tables}\nas_of: 2026-06-30\nplan: {start: 2026-07-01, end: 2027-06-30}\n"
+        "economics: {relationship: non-contractual, margin_rate: 0.3}\n"
+        "data: {markets: markets.csv, customers: customers.csv, customer_summary: summary.csv}\n"
+    )
+    return folder / "plan.yml"
+
+
+def company(kind: str, folder: Path) -> Path:
+    if kind == "summary":
+        return summary_only(folder)
+    if kind == "tiny":
+        return write_tiny(folder)
+    return simulate(folder, markets=12, customers=700, weeks=80, seed=3, relationship=kind) / "plan.yml"
+
+
+@pytest.mark.parametrize("kind", ["contractual", "non-contractual", "tiny", "summary"])
+@pytest.mark.parametrize("path", EXPLORE, ids=lambda p: p.stem)
+def test_explore_notebooks_run_whatever_the_company_has(
+    path: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    plan = company(kind, tmp_path / "company")
+    value_stage(plan, tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, path.name, "exec"), names)  # noqa: S102
+            if "parameters" in cell.metadata.get("tags", []):
+                names |= {"plan": "company/plan.yml", "run_dir": "run"}
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert before == after, "looks, and changes nothing"
+
+
+@pytest.mark.parametrize("path", EXPLORE, ids=lambda p: p.stem)
+def test_explore_notebooks_run_by_papermill_on_the_working_folder_of_a_run(path: Path, tmp_path: Path) -> None:
+    plan = company("summary", tmp_path / "company")
+    value_stage(plan, tmp_path / "reports" / ".work" / "a-run-1234")
+    (tmp_path / "reports" / "a-run").mkdir()
+    asked = {"plan": str(plan), "run_dir": str(tmp_path / "reports" / "a-run")}
+    execute_notebook("explore", path, tmp_path / "out.ipynb", asked, Kernels(tmp_path))
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert any("<svg" in o.get("data", {}).get("text/html", "") for c in cells for o in c.get("outputs", []))
 
 
 # the modules of each stage, to hold what they read of the settings against the stage table
