@@ -15,31 +15,19 @@ import numpy as np
 import pandas as pd
 
 from micromarket.value import summaries as s
-from micromarket.value.bdw import BetaDiscreteWeibull
-from micromarket.value.bgnbd import BetaGeoNBD
 from micromarket.value.groups import Z90
-from micromarket.value.mbgnbd import ModifiedBetaGeoNBD
-from micromarket.value.paretonbd import ParetoNBD
-from micromarket.value.sbg import ShiftedBetaGeometric
+from micromarket.value.purchases import FAMILIES as PURCHASE_MODELS
+from micromarket.value.tenures import FAMILIES as RETENTION_MODELS
 
-PURCHASE_MODELS: dict[str, Callable[[], Any]] = {
-    "MBG/NBD": lambda: ModifiedBetaGeoNBD(prior_sd=2.0),
-    "BG/NBD": lambda: BetaGeoNBD(prior_sd=2.0),
-    "Pareto/NBD": lambda: ParetoNBD(prior_sd=2.0),
-}
-RETENTION_MODELS: dict[str, Callable[[], Any]] = {
-    "beta-discrete-Weibull": lambda: BetaDiscreteWeibull(prior_sd=2.0),
-    "shifted-beta-geometric": lambda: ShiftedBetaGeometric(prior_sd=2.0),
-}
 FEWEST = 200
 MOST_MONTHS = 48
 
 
 def model_of(models: Sequence[Mapping[str, Any]], known: Mapping[str, Callable[[], Any]]) -> Callable[[], Any]:
-    """Maker of the model that the value stage's notes name; the last of ``known`` where they name none of them."""
+    """Maker of the model that the value stage's notes name; the first of ``known`` where they name none of them."""
     names = [str(m.get("model", "")) for m in models]
     found = next((make for name, make in known.items() if any(n.startswith(name) for n in names)), None)
-    return found or list(known.values())[-1]
+    return found or next(iter(known.values()))
 
 
 def default_cut(first: dt.date, as_of: dt.date) -> dt.date:
@@ -106,9 +94,18 @@ def track_purchases(
     ends = np.array([(day - cut).days - 1.0 for day in after])
     expected = np.zeros(len(ends))
     for part, model in _fits(counts, model_of(models, PURCHASE_MODELS)):
-        expected += model.expected_tracking(-part["T"].to_numpy(float), ends, part["customers"].to_numpy(float))
+        expected += _cumulative(model, part["T"].to_numpy(float), part["customers"].to_numpy(float), ends)
     monthly = np.diff(expected, prepend=0.0)
     return _frame(numbers, actual.reindex(numbers).fillna(0.0).to_numpy(float), monthly, cut)
+
+
+def _cumulative(model: Any, age: np.ndarray, n: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Expected repeat purchases up to each of ``ends`` (days after the cut) of customers ``age`` days old on it."""
+    ages, index = np.unique(age, return_inverse=True)
+    lag = np.maximum(ages[:, None] + ends, 0.0)
+    lags, where = np.unique(lag, return_inverse=True)
+    path = np.asarray(model.expected_purchases(lags), float)
+    return np.bincount(index, weights=n) @ path[where.reshape(lag.shape)]
 
 
 def _fits(counts: pd.DataFrame, make: Callable[[], Any]) -> list[tuple[pd.DataFrame, Any]]:
@@ -133,7 +130,7 @@ def purchase_frequencies(
     """Customers by their number of repeat purchases, actual and as the fitted model has it.
 
     Columns: repeats (0 … ``up_to``, the last one "or more"), actual, expected (customers). ``None`` under 200 customers
-    in all.
+    in all, or where the model that was chosen has no such formula (Weibull lifetimes).
     """
     known = s.purchase_customers(s.purchase_days(dataset, None, as_of), as_of)
     counts = s.count_purchases(s.customers_of(dataset), known)
@@ -143,6 +140,8 @@ def purchase_frequencies(
     actual = np.bincount(x, weights=counts["customers"].to_numpy(float), minlength=up_to + 1)
     expected = np.zeros(up_to + 1)
     for part, model in _fits(counts, model_of(models, PURCHASE_MODELS)):
+        if not hasattr(model, "expected_frequencies"):
+            return None
         expected += model.expected_frequencies(part["T"].to_numpy(float), part["customers"].to_numpy(float), up_to)
     return pd.DataFrame({"repeats": np.arange(up_to + 1), "actual": actual, "expected": expected})
 
