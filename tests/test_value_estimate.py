@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from test_value_worlds import AS_OF, MONTH, Tables, contract_world, dates, marke
 from micromarket.artefacts import ARTEFACTS
 from micromarket.errors import InputError
 from micromarket.notes import plain
+from micromarket.summarise.customers import records_begin_on
 from micromarket.value import estimate_value
 from micromarket.workspace import Workspace
 
@@ -242,10 +244,10 @@ def test_ends_that_were_never_recorded_do_not_count_as_loyalty() -> None:
     contracts = tables.table("subscriptions").to_pandas()
     gone = pd.to_datetime(contracts["ended_on"])
     keep = gone.isna() | (gone > pd.Timestamp(AS_OF) - pd.Timedelta(days=500))
-    contracts = contracts[keep.to_numpy()]
-    result = estimate_value(
-        Tables(customers=customers, subscriptions=contracts), market_data(customers, active), settings("contractual")
-    )
+    tables = Tables(customers=customers, subscriptions=contracts[keep.to_numpy()])
+    begin = records_begin_on(tables.table("subscriptions"), AS_OF)  # as the data stage finds it
+    data = replace(market_data(customers, active), facts={"records_begin": begin})
+    result = estimate_value(tables, data, settings("contractual"))
     assert result.markets["new_customer_clv"].mean() == pytest.approx(truth.mean(), rel=0.06)
 
 

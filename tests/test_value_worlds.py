@@ -220,7 +220,7 @@ def test_a_process_that_is_not_the_model() -> None:
     t = (np.arange(36) + 0.5) / 12
     truth = 10 * 0.4 * (1 + (6.0 / 12 * (1 + 0.4 * t) ** -2.0) @ discount_factors(12 * t, 0.1))
     assert result.notes.numbers["new_customer_clv"] == pytest.approx(truth, rel=0.06)
-    assert result.notes.numbers["models"][0]["calibration"] > 1.02
+    assert result.notes.numbers["models"][0]["model"].startswith("Pareto/NBD")  # chosen by what it foresaw
 
 
 def test_contracts_that_end_at_renewals() -> None:

@@ -128,6 +128,7 @@ def model_contracts(
         current_months=stay,
         unit=unit,
         current_sd=current_sd,
+        money_slope=np.zeros(len(cells)),
         money_share=np.where(active > 0, 0.0, 1.0),
         margin_rate=np.full(len(cells), margin_rate),
         margin_sd=np.zeros(len(cells)),

@@ -21,13 +21,11 @@ from micromarket.value.validation import (
     Holdout,
     Window,
     calibrate,
+    choose,
     cut_days,
     errors_by_market,
     market_misfit,
 )
-
-#: Log-likelihood by which a model must beat the simplest one to be taken.
-CLEARLY = 3.0
 
 
 def look_back_contracts(
@@ -58,8 +56,7 @@ def look_back_contracts(
     if not seen:
         return None
     scores = {name: sum(_log_score(w, t, left, f[name], cells) for w, t, left, f in seen) for name in FAMILIES}
-    best = max(scores, key=lambda name: scores[name])
-    family = best if scores[best] > scores[SIMPLEST] + CLEARLY else SIMPLEST
+    family = choose(scores)
     windows, elasticity = [], []
     for w, t, left, f in seen:
         leave = _leaving(w, t, f[family], cells)

@@ -24,6 +24,7 @@ from micromarket.value.validation import (
     Holdout,
     Window,
     calibrate,
+    choose,
     cut_days,
     errors_by_market,
     market_misfit,
@@ -34,8 +35,6 @@ CELLS: dict[str, type[PurchaseCells]] = {
     "Pareto/NBD": LifetimeCells,
     "Weibull/NBD": LifetimeCells,
 }
-#: Log score by which a model must beat the simplest one to be taken.
-CLEARLY = 3.0
 #: Standard deviation of a model's level, as far as the choice between models goes: calibration mends the level.
 LEVEL_SD = 0.15
 
@@ -86,8 +85,7 @@ def look_back_purchases(
         if latest is None:
             fits = {name: fit_segments(seen.histories, segments, name, together) for name in FAMILIES}
             scores = {name: _score(seen, _predict(seen, f, name, cells)) for name, f in fits.items()}
-            best = max(scores, key=lambda name: scores[name])
-            family = best if scores[best] > scores[SIMPLEST] + CLEARLY else SIMPLEST
+            family = choose(scores)
             fitted = fits[family]
             latest = seen, fitted
         else:
@@ -113,7 +111,7 @@ def season_clock(days: ibis.Table, counts: pd.DataFrame, as_of: dt.date) -> Cloc
         return STEADY
     x, t_x, T, n = (counts[c].to_numpy(float) for c in ("x", "t_x", "T", "customers"))
     expected = FAMILIES[SIMPLEST]().fit(x, t_x, T, n).expected_purchases(np.arange(oldest + 1.0))
-    return find_season(by_day, counts.groupby("T", as_index=False)["customers"].sum(), expected, as_of)
+    return find_season(by_day, counts.groupby("T", as_index=False)[["customers"]].sum(), expected, as_of)
 
 
 def _hide(

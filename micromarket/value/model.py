@@ -109,6 +109,9 @@ class CellModel:
         Money per purchase or month of a new customer.
     current_sd : array (cells,)
         Standard error of log current revenue from which customers a market happens to hold today.
+    money_slope : array (cells,)
+        How spend per purchase goes with the purchase rate (elasticity): a market that by luck holds busy customers shows
+        both too high.
     money_share : array (cells,)
         Elasticity of current revenue to ``money`` (0 where today's revenue is known).
     margin_rate, margin_sd : arrays (cells,)
@@ -135,6 +138,7 @@ class CellModel:
     current_months: LogQuadratic
     unit: np.ndarray
     current_sd: np.ndarray
+    money_slope: np.ndarray
     money_share: np.ndarray
     margin_rate: np.ndarray
     margin_sd: np.ndarray

@@ -89,6 +89,9 @@ def levelled(model: CellModel) -> CellModel:
         current_revenue=quadratic(model.current_revenue),
         current_months=quadratic(model.current_months),
         current_sd=level(model.current_sd) * 0,
+        shared_sd=level(model.shared_sd),
+        current_shared_sd=level(model.current_shared_sd),
+        market_sd=level(model.market_sd),
         money_share=level(model.money_share),
         retention=level(model.retention),
     )
@@ -121,6 +124,7 @@ def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int)
         chunk = np.arange(starts[first], starts[last] if last < len(starts) else len(cells))
         away = model.behaviour.draws(chunk, part("behaviour"))
         money = model.money.draws(chunk, part("money"))[:, :, 0]
+        money = money + model.money_slope[chunk] * away[:, :, 0]
         money = money - money.var(axis=0) / 2
         common = normals["shared"][:, cells.segment[chunk]]
         misfit = normals["misfit"].reshape(-1, 1) * model.market_sd[chunk]

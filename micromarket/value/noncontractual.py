@@ -84,7 +84,8 @@ def model_purchases(
     weight, baskets = population_weights(spend, cells, histories)
     own_mean = histories.amount / (histories.x + 1)  # summed over the customers of a row
     by_frequency = spend_by_frequency(histories, segments)
-    typical = unit[histories.cell] * by_frequency.of(histories.x + 1, histories.segment)
+    shape = np.array([f.parameters()["r"] for f in fits])[histories.segment]
+    typical = unit[histories.cell] * by_frequency.of_next(histories.x, shape, histories.segment)
     from_cell = weight * typical * histories.customers
     per_row = np.maximum(from_cell + (1 - weight) * own_mean, 0.0)
 
@@ -94,7 +95,8 @@ def model_purchases(
     world.prepare(theta, _STEP)
     centre = world.new(theta)
     bought, there = world.path
-    first, repeat = by_frequency.first[cells.segment], by_frequency.repeat[cells.segment] * level_seen
+    first = (by_frequency.first + by_frequency.repeat * np.maximum(aging.start, -0.5))[cells.segment]
+    repeat = by_frequency.repeat[cells.segment] * level_seen
     nothing = np.zeros((len(cells), 1))
     path_count = first[:, None] + np.concatenate([nothing, repeat[:, None] * centre[:, bought]], axis=1)
     path_months = np.concatenate([nothing, centre[:, there]], axis=1)
@@ -140,6 +142,7 @@ def model_purchases(
         current_months=stay,
         unit=unit,
         current_sd=current_sd,
+        money_slope=by_frequency.slope[cells.segment],
         money_share=np.where(n > 0, np.clip(share, 0, 1), 1.0),
         margin_rate=margin_rate,
         margin_sd=margin_sd,

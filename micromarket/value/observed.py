@@ -61,6 +61,7 @@ def model_observed(cells: Cells, counts: pd.DataFrame, X: np.ndarray, margin_rat
         current_months=nothing,
         unit=unit,
         current_sd=np.zeros(len(cells)),
+        money_slope=np.zeros(len(cells)),
         money_share=np.ones(len(cells)),
         margin_rate=np.full(len(cells), margin_rate),
         margin_sd=np.zeros(len(cells)),

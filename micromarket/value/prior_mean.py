@@ -73,9 +73,7 @@ def _market_estimates(effects: MarketEffects, cells: Cells, k: int) -> tuple[np.
     return y, np.einsum("mii->mi", covariance) + np.diag(effects.market_variance_)
 
 
-def _explained(
-    X: np.ndarray, y: np.ndarray, variance: np.ndarray, folds: int = 5
-) -> tuple[np.ndarray, np.ndarray]:
+def _explained(X: np.ndarray, y: np.ndarray, variance: np.ndarray, folds: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """What a weighted ridge regression explains of ``y``, and its variance; zeros unless it clearly beats none in
     markets left out."""
     w = 1 / variance

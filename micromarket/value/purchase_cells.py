@@ -129,5 +129,5 @@ class PurchaseCells(ABC):
             lived = np.tril(np.ones((months, months)), -1) + np.diag(part / np.maximum(heads, 1e-300))
             fit = fit_aging(age, n, h.x[rows], flow * lived)
             if fit is not None:
-                (found.level[s], found.tilt[s]), found.covariance[s] = fit[0], fit[1]
+                (found.level[s], found.tilt[s], found.start[s]), found.covariance[s] = fit[0], fit[1][:2, :2]
         return found

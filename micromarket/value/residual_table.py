@@ -80,7 +80,8 @@ class ResidualTable:
         return result
 
 
-def _chebyshev(low: float, high: float, n: int) -> np.ndarray:
+def _chebyshev(low: float | np.floating | np.ndarray, high: float | np.floating | np.ndarray, n: int) -> np.ndarray:
+    low, high = float(low), float(high)
     width = max(high - low, 0.05)
     middle = (low + high) / 2
     return middle + width / 2 * 1.02 * np.cos(np.pi * (np.arange(n)[::-1] + 0.5) / n)

@@ -103,9 +103,16 @@ class SpendByFrequency:
     first: np.ndarray
     repeat: np.ndarray
 
-    def of(self, n: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        """Expected spend per purchase of customers with ``n`` purchases, over the segment's amount per purchase."""
-        return self.level[segment] * np.maximum(n, 1.0) ** self.slope[segment]
+    def of_next(self, x: np.ndarray, r: np.ndarray, segment: np.ndarray) -> np.ndarray:
+        """Expected spend per purchase to come of customers with ``x`` repeat purchases, over the segment's amount per
+        purchase; ``r``: gamma shape of purchase rates.
+
+        Among customers of one history the busier ones make the purchases to come: with spend going as rate^g and rate ~
+        Gamma(r + x), E[rate^(1 + g)] / (E[rate] E[rate^g]) = (r + x + g) / (r + x).
+        """
+        g = self.slope[segment]
+        busier = np.clip(1 + g / (r + x), 0.3, 3.0)
+        return self.level[segment] * (x + 1.0) ** g * busier
 
 
 def spend_by_frequency(histories: Histories, segments: int) -> SpendByFrequency:

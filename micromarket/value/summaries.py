@@ -59,13 +59,10 @@ def purchase_customers(days: ibis.Table, until: dt.date, clock: Clock = STEADY) 
 
     ``clock``: the days that t_x and T are counted in, rounded to whole ones.
     """
-    bought = days.bought == 1
+    # a day without purchase is no day: cheaper than three filters
+    days = days.mutate(on=ibis.ifelse(days.bought == 1, days.date, ibis.null("date")))
     per = days.group_by("customer_id").aggregate(
-        first=days.date.min(where=bought),
-        last=days.date.max(where=bought),
-        n=days.bought.sum(),
-        amount=days.amount.sum(),
-        margin=days.margin.sum(),
+        first=days.on.min(), last=days.on.max(), n=days.on.count(), amount=days.amount.sum(), margin=days.margin.sum()
     )
     per = per.filter(per.n > 0)
     if clock.steady:

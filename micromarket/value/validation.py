@@ -17,6 +17,8 @@ import pandas as pd
 from micromarket.value.model import Cells
 
 FEWEST_EVENTS = 30
+#: Log score by which a model must beat a simpler one to be taken.
+CLEARLY = 3.0
 #: Standard deviations on the log scale, set by judgement: a model's lasting bias for a company; for a segment beyond
 #: it; what one year differs from the next although the model is right; what a part of a year differs by its season.
 COMPANY_SD, SEGMENT_SD, YEAR_SD, SEASON_SD = 0.25, 0.10, 0.07, 0.20
@@ -57,7 +59,7 @@ class Holdout:
     """What the look back found. ``windows``: latest first; the figures of the contract are those of the latest.
 
     ``by_market``: market_id, predicted, actual, low, high of the latest window (counts; the range is 90%);
-    ``scores``: log score of each model by segment family name, higher is better; ``wape``: sum of absolute errors by
+    ``scores``: log score of each model, simplest first, higher is better; ``wape``: sum of absolute errors by
     market over the actual total, with market effects and (``wape_no_markets``) of the segments' models alone.
     """
 
@@ -157,6 +159,17 @@ def calibrate(windows: Sequence[Window], elasticity: float = 1.0) -> Calibration
     left = (ratio - mean[:, None]).mean(axis=0)
     spread = SEGMENT_SD**2 / (SEGMENT_SD**2 + (noise.mean(axis=0) + (odd / 2) ** 2) / len(years))
     return Calibration(np.exp(company + spread * left), np.sqrt(1 / total + SEGMENT_SD**2 * (1 - spread)))
+
+
+def choose(scores: dict[str, float]) -> str:
+    """The first model, or a later one that foresaw clearly better than those before it (log scores; the simplest is
+    first)."""
+    names = list(scores)
+    best = names[0]
+    for name in names[1:]:
+        if scores[name] > scores[best] + CLEARLY:
+            best = name
+    return best
 
 
 def market_misfit(actual: np.ndarray, predicted: np.ndarray, variance: np.ndarray) -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.polynomial.legendre import leggauss
+from numpy.typing import ArrayLike
 
 _POINTS, _WEIGHTS = leggauss(20)
 _POINTS, _WEIGHTS = (_POINTS + 1) / 2, _WEIGHTS / 2
@@ -127,7 +128,7 @@ def scale_terms(*rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(gradients, axis=1), np.concatenate(hessians, axis=2)
 
 
-def survival(s: np.ndarray, beta: np.ndarray, c: np.ndarray, t: np.ndarray) -> np.ndarray:
+def survival(s: ArrayLike, beta: ArrayLike, c: ArrayLike, t: ArrayLike) -> np.ndarray:
     """S(t), arguments broadcast."""
-    t = np.asarray(t, float)
+    s, beta, c, t = (np.asarray(v, float) for v in (s, beta, c, t))
     return np.exp(-s * np.log1p((t / beta) ** c))
