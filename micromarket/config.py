@@ -155,6 +155,7 @@ class Settings:
     report: Report = field(default_factory=Report)
     seed: int = 1
     engine: EngineSettings = field(default_factory=EngineSettings)
+    segments: Any = "auto"
 
     def has(self, table: str) -> bool:
         return table in self.data
@@ -218,6 +219,12 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+def _segments(raw: Any) -> Any:
+    from micromarket.segmentation.rules import read_segments  # rules are the package's own; it lies below this one
+
+    return read_segments(raw)
 
 
 def _sources(reader: SectionReader, raw: Any, folder: Path, engine: EngineSettings) -> dict[str, Source]:
@@ -302,6 +309,12 @@ def read_settings(path: str | Path) -> Settings:
         engine = EngineSettings(**read.engine(raw.get("engine"), path.parent))
     except ValueError as error:
         reader.problem("engine", raw["engine"] if isinstance(raw["engine"], str) else "a mapping", str(error))
+    segments: Any = "auto"
+    try:
+        segments = _segments(raw.get("segments"))
+    except ValueError as error:
+        given = raw["segments"]
+        reader.problem("segments", given if isinstance(given, str) else "a mapping", str(error))
     sources = _sources(reader, raw.get("data"), path.parent, engine) if "data" in raw else {}
     features = raw.get("features")
     if features is not None and (not isinstance(features, list) or not all(isinstance(f, str) for f in features)):
@@ -329,5 +342,6 @@ def read_settings(path: str | Path) -> Settings:
         features=None if features is None else tuple(features),
         seed=seed,
         engine=engine,
+        segments=segments,
         **parts,
     )

@@ -137,7 +137,7 @@ def _segments(basis: str, value: Values, won: np.ndarray, cost: np.ndarray, tota
     cells = value.cells
     money = won * cost[cells.market]
     money = money * (total / money.sum() if money.sum() > 0 else 0.0)
-    spend, n = cells.by_segment(money), cells.by_segment(won)
+    spend, n = cells.by_label(money), cells.by_label(won)
     return _segment_level(basis, value, spend, n, won, np.full(len(n), sd))
 
 
@@ -148,20 +148,20 @@ def _segments_by_channel(
     cells = value.cells
     money = won * relative[cells.market]
     money *= (spend / np.maximum(money.sum(1), 1e-300))[:, None]
-    by_channel = np.stack([cells.by_segment(row) for row in money])
+    by_channel = np.stack([cells.by_label(row) for row in money])
     share = by_channel / np.maximum(by_channel.sum(0), 1e-300)
     sd = np.sqrt((share**2 * log_sd[:, None] ** 2).sum(0))
     everyone = won.sum(0)
-    return _segment_level("paid", value, by_channel.sum(0), cells.by_segment(everyone), everyone, sd)
+    return _segment_level("paid", value, by_channel.sum(0), cells.by_label(everyone), everyone, sd)
 
 
 def _segment_level(
     basis: str, value: Values, spend: np.ndarray, n: np.ndarray, won: np.ndarray, sd: np.ndarray
 ) -> Level:
-    segments = value.cells.segments
+    segments = value.cells.labels
     mean = np.where(n > 0, spend / np.maximum(n, 1e-300), np.nan)
     cost = Cost(mean, mean * np.exp(-Z90 * sd), mean * np.exp(Z90 * sd))
-    mix = np.where(value.cells.segment == np.arange(len(segments))[:, None], won, 0.0)
+    mix = np.where(value.cells.label == np.arange(len(segments))[:, None], won, 0.0)
     return _level("segment", basis, segments, (spend, n, cost), value.groups(mix))
 
 
@@ -171,7 +171,7 @@ def levels_from_costs(bought: Purchased, value: Values) -> list[Level]:
     groups: list[tuple[str, tuple[str, ...], np.ndarray]] = [("company", ("company",), np.zeros(len(cells), int))]
     groups.append(("market", cells.market_ids, cells.market))
     if bought.by_segment_known:
-        groups.append(("segment", cells.segments, cells.segment))
+        groups.append(("segment", cells.labels, cells.label))
     assert bought.cost is not None
     assert bought.cost_squares is not None
     assert bought.paid_by_cell is not None

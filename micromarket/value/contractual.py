@@ -24,8 +24,8 @@ _PAPERS = {
 }
 _ASSUMED = {
     "shifted-beta-geometric": "Each customer leaves at their own constant rate, which differs between customers (sBG).",
-    "beta-discrete-Weibull": "Each customer's rate of leaving rises or falls with their time as a customer, from a level"
-    " of their own (BdW).",
+    "beta-discrete-Weibull": "Each customer's rate of leaving rises or falls with their time as a customer, from a"
+    " level of their own (BdW).",
 }
 #: Customers of a segment who came within a year, from which on they tell today's price of a new contract.
 FEWEST_NEW = 50

@@ -128,10 +128,10 @@ def _of_buyers(
     days = s.purchase_days(dataset, money.margin_rate, settings.as_of)
     buyers = s.purchase_customers(days, settings.as_of)
     if dataset.has("customers"):
-        placed = s.customers_of(dataset).inner_join(buyers, "customer_id")
-    else:  # a log alone
-        placed = buyers.mutate(market_id=ibis.literal(s.NO_SEGMENT), segment=ibis.literal(s.NO_SEGMENT))
-    t = dataset.keep("customer_value_buyers", placed)
+        buyers = s.customers_of(dataset).inner_join(buyers, "customer_id")
+    t = dataset.keep("customer_value_buyers", buyers)
+    if not dataset.has("customers"):  # a log alone
+        t = t.mutate(market_id=ibis.literal(s.NO_SEGMENT), segment=ibis.literal(s.NO_SEGMENT))
     sums = _arrays(
         t.group_by("segment").aggregate(
             customers=t.count(), purchases=(t.x + 1).sum(), amount=t.amount.sum(), margin=t.margin.sum(),

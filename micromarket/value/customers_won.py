@@ -144,7 +144,7 @@ def spend_and_customers(
             )
     return _assemble(
         won, everyone, spend, periods, channel_periods, cells, of_new, (begin, end), frequency,
-        segments=known_dates and len(cells.segments) > 1, lag=_lag(data), warnings=tuple(warnings),
+        segments=known_dates and len(cells.labels) > 1, lag=_lag(data), warnings=tuple(warnings),
     )  # fmt: skip
 
 
@@ -349,7 +349,7 @@ def costs_on_record(dataset: s.Tables, as_of: dt.date, cells: Cells, of_new: np.
         basis=np.full(len(keys), "paid", dtype=object),
         channel_spend=np.zeros((len(keys), len(cells.market_ids))),
         by_cell=n,
-        by_segment_known=len(cells.segments) > 1,
+        by_segment_known=len(cells.labels) > 1,
         cost=cost,
         cost_squares=squares,
         paid_by_cell=paid,

@@ -14,14 +14,17 @@ from threadpoolctl import threadpool_limits
 from micromarket.artefacts import ARTEFACTS
 from micromarket.config import Settings
 from micromarket.errors import InputError, Problem
+from micromarket.load import Dataset
 from micromarket.market_data import MarketData
 from micromarket.notes import Assumption, Check, Notes
+from micromarket.segmentation import Rules, read_segments, segmented_customers
 from micromarket.value import summaries as s
+from micromarket.value.acquisition import AcquisitionResult, acquisition_economics
 from micromarket.value.contractual import model_contracts
 from micromarket.value.look_back_contracts import look_back_contracts
 from micromarket.value.look_back_purchases import look_back_purchases, season_clock
 from micromarket.value.model import CellModel, Cells
-from micromarket.value.money import Weights, acquisition_cost, levelled, payback_months, per_active_customer, settle
+from micromarket.value.money import Weights, levelled, per_active_customer, settle
 from micromarket.value.noncontractual import model_purchases
 from micromarket.value.observed import model_observed
 from micromarket.value.prior_mean import design
@@ -41,11 +44,16 @@ class ValueResult:
 
     cells: pd.DataFrame
     markets: pd.DataFrame
+    acquisition: AcquisitionResult
+    holdout: Holdout | None
     notes: Notes
 
     def write(self, workspace: Workspace) -> None:
         workspace.write("value_cells", self.cells)
         workspace.write("value_markets", self.markets)
+        self.acquisition.write(workspace)
+        if self.holdout is not None:
+            workspace.write("value_holdout", self.holdout.by_market)
         workspace.write_notes("value", self.notes)
 
 
@@ -67,10 +75,10 @@ def estimate_value(dataset: s.Tables, data: MarketData, settings: Settings) -> V
 
 def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueResult:
     money = settings.economics
-    customers = s.customers_of(dataset)
+    customers, together = _customers(dataset, data)
     pairs = customers.select("market_id", "segment").distinct().to_pandas()
     pairs = pd.concat([pairs, data.cells[["market_id", "segment"]]])
-    cells = Cells.of(pairs.astype(object), [str(m) for m in data.markets["market_id"]])
+    cells = Cells.of(pairs.astype(object), [str(m) for m in data.markets["market_id"]], together)
     X = design(data.markets, data.features, cells.market_ids)
     contractual = dataset.has("subscriptions") and money.relationship == "contractual"
     if contractual:
@@ -89,20 +97,33 @@ def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueR
     observed = all(m["model"] == "observed" for m in model.models)
     servicing = 0.0 if observed else money.servicing_cost
     by_cell, by_market = settle(model, weights, servicing, settings.seed)
+    won = acquisition_economics(dataset, data, settings, model, weights, by_cell, by_market, servicing)
     if not (observed or contractual):
         alike = signal["verdict"] == "none"
         by_cell, by_market = per_active_customer(model, weights, by_cell, by_market, alike=alike)
     spend = _spend_last_year(data, settings, cells)
-    by_market["acquisition_cost"] = _cost(dataset, customers, cells, weights, spend)
-    by_market["payback_months"] = payback_months(model, weights, by_market["acquisition_cost"].to_numpy(), servicing)
+    by_market["acquisition_cost"], by_market["payback_months"] = won.market_cost, won.market_payback
     published = data.cells[["market_id", "segment"]].astype(object)
     by_cell = published.merge(by_cell, on=["market_id", "segment"], how="left")
-    notes = _notes(model, signal, holdout, by_market, weights, spend, observed)
+    notes = _notes(model, signal, holdout, by_market, weights, spend, observed, won)
     return ValueResult(
         by_cell[list(ARTEFACTS["value_cells"].columns)].astype({"market_id": "str", "segment": "str"}),
         by_market[list(ARTEFACTS["value_markets"].columns)].astype({"market_id": "str"}),
+        won,
+        holdout,
         notes,
     )
+
+
+def _customers(dataset: s.Tables, data: MarketData) -> tuple[ibis.Table, bool]:
+    """Customers with the segments of the data stage, and whether these were made from behaviour."""
+    found = data.facts.get("segmentation") or {}
+    if found.get("source") != "derived" or not isinstance(dataset, Dataset):
+        return s.customers_of(dataset), False
+    rules = read_segments(found["rules"])
+    assert isinstance(rules, Rules)
+    customers = segmented_customers(dataset, rules)
+    return customers.filter(customers.market_id.notnull()).drop("acquired_on"), not found["at_start"]
 
 
 def _from_contracts(
@@ -136,7 +157,7 @@ def _records_begin(data: MarketData) -> dt.date | None:
 
 
 def _missing_ends(counts: pd.DataFrame, bounds: dict[str, Any], as_of: dt.date, since: dt.date | None) -> list[str]:
-    """What to say where ended contracts seem to be missing from the data (and no day is known from which they aren't)."""
+    """What to say where ended contracts seem to be missing, and no day is known from which they aren't."""
     if not bounds["gone"]:
         return ["No contract in the data has ended: how long customers stay is an assumption (3% leave a month)."]
     first_end = bounds["first_end"]
@@ -173,7 +194,7 @@ def _from_transactions(
         buyers = s.purchase_customers(days, as_of, clock)
         counts = s.count_purchases(customers, buyers)
     spend = s.count_spend(customers, buyers)
-    holdout = look_back_purchases(dataset, customers, cells, first, as_of, clock=clock)
+    holdout = look_back_purchases(dataset, customers, cells, first, as_of, clock)
     model = model_purchases(
         cells, counts, spend, X, money.discount_rate, money.horizon_months, **_learnt(holdout)
     )  # fmt: skip
@@ -217,27 +238,6 @@ def _spend_last_year(data: MarketData, settings: Settings, cells: Cells) -> np.n
     return total.reindex(list(cells.market_ids)).fillna(0.0).to_numpy(float)
 
 
-def _cost(
-    dataset: s.Tables, customers: ibis.Table, cells: Cells, weights: Weights, spend: np.ndarray | None
-) -> np.ndarray:
-    """Money per customer won, by market; NaN where nothing tells."""
-    markets = len(cells.market_ids)
-    won = np.bincount(cells.market, weights=weights.new_customers, minlength=markets)
-    if spend is not None and spend.sum() > 0 and won.sum() > 0:
-        return acquisition_cost(spend, won)
-    t = dataset.table("customers")
-    if "acquisition_cost" not in t.columns:
-        return np.full(markets, np.nan)
-    t = t.filter(t.acquisition_cost.notnull())
-    known = t.group_by("market_id").aggregate(n=t.customer_id.count(), cost=t.acquisition_cost.sum()).to_pandas()
-    known = known.set_index("market_id").sort_index()
-    if not len(known) or known["n"].sum() == 0:
-        return np.full(markets, np.nan)
-    company = known["cost"].sum() / known["n"].sum()
-    known = known.reindex(list(cells.market_ids)).fillna(0.0)
-    return ((known["cost"] + 5 * company) / (known["n"] + 5)).to_numpy(float)  # five customers' worth of the company's
-
-
 def _notes(
     model: CellModel,
     signal: dict[str, Any],
@@ -246,6 +246,7 @@ def _notes(
     weights: Weights,
     spend: np.ndarray | None,
     observed: bool,
+    won: AcquisitionResult,
 ) -> Notes:
     total, equity = weights.customers.sum(), markets["customer_equity"].sum()
     of_company = np.bincount(model.cells.market, weights=weights.new_customers, minlength=len(markets))
@@ -261,6 +262,11 @@ def _notes(
         numbers["holdout"] = {
             "cut": holdout.cut, "what": holdout.what, "predicted": holdout.predicted, "actual": holdout.actual,
             "error": holdout.error, "wape": holdout.wape, "wape_without_markets": holdout.wape_no_markets,
+            "family": holdout.family, "scores": holdout.scores, "market_misfit_sd": holdout.calibration.market_sd,
+            "windows": [
+                {"cut": w.cut, "until": w.until, "predicted": float(w.predicted.sum()), "actual": float(w.actual.sum())}
+                for w in holdout.windows
+            ],
         }  # fmt: skip
         detail = (
             f"From the data up to {holdout.cut}, {holdout.predicted:,.0f} {holdout.what} were predicted for the time"
@@ -275,7 +281,8 @@ def _notes(
     checks.append(Check("value: every model settled (by its gradient)", settled))
     if signal["verdict"] == "none":
         warnings.append(str(signal["text"]))
-    assumptions = list(model.assumptions)
+    warnings += won.warnings
+    assumptions = [*model.assumptions, *won.assumptions]
     if not observed:
         assumptions.append(
             Assumption("What a customer does next is like what customers did before; prices and margins stay.", "ours")
@@ -289,6 +296,7 @@ def _notes(
             "customer_equity": equity,
             "new_customer_clv": float(of_company @ markets["new_customer_clv"].to_numpy()),
             "spend_share_lowest_decile": _lowest_decile(markets, spend) if signal["verdict"] != "none" else None,
+            "acquisition": won.numbers,
             **numbers,
         },
         assumptions=tuple(assumptions),

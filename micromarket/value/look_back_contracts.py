@@ -14,7 +14,7 @@ from micromarket.value import summaries as s
 from micromarket.value.contract_cells import ContractCells
 from micromarket.value.model import Cells
 from micromarket.value.pooling import MarketEffects, poisson
-from micromarket.value.tenures import FAMILIES, SIMPLEST, RetentionModel, Tenures, fit_segments
+from micromarket.value.tenures import FAMILIES, RetentionModel, Tenures, fit_segments
 from micromarket.value.validation import (
     FEWEST_EVENTS,
     Calibration,

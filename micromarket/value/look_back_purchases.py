@@ -65,13 +65,11 @@ def look_back_purchases(
     cells: Cells,
     first: dt.date,
     as_of: dt.date,
-    together: bool = False,
     clock: Clock = STEADY,
 ) -> Holdout | None:
     """Purchases in hidden windows, of customers known on their first day; None where too few were seen.
 
-    ``first``: day of the first purchase; ``together``: all segments share one fit;
-    ``clock``: what time is counted in.
+    ``first``: day of the first purchase; ``clock``: what time is counted in.
     """
     segments = len(cells.segments)
     windows: list[Window] = []
@@ -83,13 +81,13 @@ def look_back_purchases(
         if seen is None:
             break
         if latest is None:
-            fits = {name: fit_segments(seen.histories, segments, name, together) for name in FAMILIES}
+            fits = {name: fit_segments(seen.histories, segments, name) for name in FAMILIES}
             scores = {name: _score(seen, _predict(seen, f, name, cells)) for name, f in fits.items()}
             family = choose(scores)
             fitted = fits[family]
             latest = seen, fitted
         else:
-            fitted = fit_segments(seen.histories, segments, family, together)
+            fitted = fit_segments(seen.histories, segments, family)
         predicted = _predict(seen, fitted, family, cells)
         h = seen.histories
         variance = seen.later2 - 2 * seen.later * predicted + h.customers * predicted**2

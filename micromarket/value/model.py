@@ -15,45 +15,56 @@ from micromarket.value.signal import Component
 
 #: Above this, market x segment pairs that don't occur are left out.
 MOST_CELLS = 100_000
+EVERYBODY = "All"
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Market x segment pairs in order of market then segment; ``market`` and ``segment`` index into the names."""
+    """Market x segment pairs in order of market then segment.
+
+    ``market`` and ``label`` index into ``market_ids`` and ``labels``, the names that are published. ``segment`` indexes
+    into ``segments``, which the models are fitted by: the same, but where segments were made from behaviour; a model of
+    behaviour fitted inside them would take the selection for a trait, so there all customers share one fit.
+    """
 
     market: np.ndarray
     segment: np.ndarray
     market_ids: tuple[str, ...]
     segments: tuple[str, ...]
+    label: np.ndarray
+    labels: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.market)
 
     @classmethod
-    def of(cls, pairs: pd.DataFrame, market_ids: list[str]) -> Cells:
+    def of(cls, pairs: pd.DataFrame, market_ids: list[str], together: bool = False) -> Cells:
         """Every market with every segment, so that none is without value (of a great many, the ``pairs`` that occur,
-        and every segment for markets without any)."""
+        and every segment for markets without any). ``together``: the models are fitted to all segments at once."""
         pairs = pairs[["market_id", "segment"]].drop_duplicates()
         pairs = pairs[pairs["market_id"].isin(market_ids)]
-        segments = sorted(pairs["segment"].unique()) or ["All"]
+        segments = sorted(pairs["segment"].unique()) or [EVERYBODY]
         few = len(set(market_ids)) * len(segments) <= MOST_CELLS
         without = sorted(set(market_ids) if few else set(market_ids) - set(pairs["market_id"]))
         more = pd.DataFrame([(m, s) for m in without for s in segments], columns=["market_id", "segment"])
         pairs = pd.concat([pairs, more]).drop_duplicates().sort_values(["market_id", "segment"])
         ids = sorted(set(market_ids))
+        label = pd.Index(segments).get_indexer(pd.Index(pairs["segment"]))
         return cls(
             market=pd.Index(ids).get_indexer(pd.Index(pairs["market_id"])),
-            segment=pd.Index(segments).get_indexer(pd.Index(pairs["segment"])),
+            segment=0 * label if together else label,
             market_ids=tuple(ids),
-            segments=tuple(segments),
+            segments=(EVERYBODY,) if together else tuple(segments),
+            label=label,
+            labels=tuple(segments),
         )
 
     def locate(self, frame: pd.DataFrame) -> np.ndarray:
-        """Index of the cell of each row, -1 where there is none."""
+        """Index of the cell of each row (market_id, segment by its published name), -1 where there is none."""
         m = pd.Index(self.market_ids).get_indexer(pd.Index(frame["market_id"]))
-        s = pd.Index(self.segments).get_indexer(pd.Index(frame["segment"]))
-        table = np.full((len(self.market_ids) + 1, len(self.segments) + 1), -1)
-        table[self.market, self.segment] = np.arange(len(self))
+        s = pd.Index(self.labels).get_indexer(pd.Index(frame["segment"]))
+        table = np.full((len(self.market_ids) + 1, len(self.labels) + 1), -1)
+        table[self.market, self.label] = np.arange(len(self))
         return np.where((m >= 0) & (s >= 0), table[m, s], -1)
 
     def total(self, index: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -61,8 +72,12 @@ class Cells:
         return np.bincount(index, weights=values, minlength=len(self))
 
     def by_segment(self, values: np.ndarray) -> np.ndarray:
-        """Sums over the cells of each segment."""
+        """Sums over the cells of each segment that models are fitted by."""
         return np.bincount(self.segment, weights=values, minlength=len(self.segments))
+
+    def by_label(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the cells of each published segment."""
+        return np.bincount(self.label, weights=values, minlength=len(self.labels))
 
 
 @dataclass(frozen=True)
@@ -110,8 +125,8 @@ class CellModel:
     current_sd : array (cells,)
         Standard error of log current revenue from which customers a market happens to hold today.
     money_slope : array (cells,)
-        How spend per purchase goes with the purchase rate (elasticity): a market that by luck holds busy customers shows
-        both too high.
+        How spend per purchase goes with the purchase rate (elasticity): a market that by luck holds busy customers
+        shows both too high.
     money_share : array (cells,)
         Elasticity of current revenue to ``money`` (0 where today's revenue is known).
     margin_rate, margin_sd : arrays (cells,)

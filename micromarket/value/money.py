@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from micromarket.value.model import CellModel, Cells, LogQuadratic
-from micromarket.value.pooling import MarketEffects, even_normals, poisson
+from micromarket.value.pooling import even_normals
 
 DRAWS = 256
 _CHUNK = 3000
@@ -48,8 +48,8 @@ def _shares(cells: Cells, n: np.ndarray, concentration: float | None = None) -> 
     """Share of each cell in its market's ``n``, and evidence by market; ``concentration``: pseudo-customers of the
     company's mix."""
     markets = len(cells.market_ids)
-    company = np.maximum(cells.by_segment(n), 1e-9)
-    company = (company / company.sum())[cells.segment]
+    company = np.maximum(cells.by_label(n), 1e-9)
+    company = (company / company.sum())[cells.label]
     # within a market's own cells (it may lack some segments)
     present = np.bincount(cells.market, weights=company, minlength=markets)[cells.market]
     company = company / present
@@ -76,7 +76,7 @@ def levelled(model: CellModel) -> CellModel:
     cells, n = model.cells, model.customers + 1e-9
 
     def level(values: np.ndarray) -> np.ndarray:
-        return (cells.by_segment(n * values) / cells.by_segment(n))[cells.segment]
+        return (cells.by_label(n * values) / cells.by_label(n))[cells.label]
 
     def quadratic(q: LogQuadratic) -> LogQuadratic:
         columns = range(q.slope.shape[1])
@@ -150,7 +150,7 @@ def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int)
     by_cell = pd.DataFrame(np.concatenate(of_cells), columns=list(_VALUES))
     by_market = pd.DataFrame(np.concatenate(of_markets), columns=list(_VALUES))
     by_cell.insert(0, "market_id", np.asarray(cells.market_ids, dtype=object)[cells.market])
-    by_cell.insert(1, "segment", np.asarray(cells.segments, dtype=object)[cells.segment])
+    by_cell.insert(1, "segment", np.asarray(cells.labels, dtype=object)[cells.label])
     by_market.insert(0, "market_id", np.asarray(cells.market_ids, dtype=object)[cells.market[starts]])
     return by_cell.assign(**_of_cells(model, by_cell, weights)), _of_markets(model, by_market, by_cell, weights)
 
@@ -197,8 +197,8 @@ def per_active_customer(
     customer is shrunk towards its segment's ratio; ``alike``: it is the segment's everywhere.
     """
     cells, active = model.cells, weights.customers
-    of_segment = cells.by_segment(model.customers) / np.maximum(cells.by_segment(active), 1.0)
-    ratio = np.maximum(of_segment, 1.0)[cells.segment]
+    of_segment = cells.by_label(model.customers) / np.maximum(cells.by_label(active), 1.0)
+    ratio = np.maximum(of_segment, 1.0)[cells.label]
     if not alike:
         ratio = (model.customers + _PSEUDO_CUSTOMERS * ratio) / (active + _PSEUDO_CUSTOMERS)
     now = ["clv", "clv_low", "clv_high"]
@@ -216,36 +216,3 @@ def per_active_customer(
         by_cell.assign(**cell_values, customer_equity=equity),
         by_market.assign(**by_market[now].mul(factor, axis=0), customer_equity=market_equity),
     )
-
-
-def acquisition_cost(spend: np.ndarray, new_customers: np.ndarray) -> np.ndarray:
-    """Spend of the last year per customer won, by market (money), shrunk towards the company's.
-
-    Customers won ~ Poisson(spend / cost); a market that spent and won nobody gets a high, not an infinite cost.
-    """
-    use = (spend > 0) & np.isfinite(new_customers)
-    cost = np.where(spend > 0, np.nan, 0.0)
-    if not use.any() or new_customers[use].sum() <= 0:
-        return np.where(spend > 0, np.nan, 0.0)
-    company = spend[use].sum() / new_customers[use].sum()
-    index = np.arange(int(use.sum()))
-    effects = MarketEffects().fit(poisson(new_customers[use], spend[use] / company), index, np.zeros_like(index))
-    posterior = effects.posterior_
-    cost[use] = company * np.exp(-posterior.mean[:, 0])
-    return cost
-
-
-def payback_months(model: CellModel, weights: Weights, cost: np.ndarray, servicing_cost: float) -> np.ndarray:
-    """Months until a new customer's discounted margin has paid the acquisition cost; NaN: not within the horizon."""
-    cells, markets = model.cells, len(model.cells.market_ids)
-    path = (model.unit * model.margin_rate)[:, None] * model.path_count - servicing_cost * model.path_months
-    path = path * weights.of_new[:, None]
-    earned = np.stack([np.bincount(cells.market, weights=p, minlength=markets) for p in path.T], axis=1)
-    reached = earned >= cost[:, None]
-    at = reached.argmax(axis=1)
-    rows = np.arange(markets)
-    before = np.maximum(at - 1, 0)
-    gain = np.maximum(earned[rows, at] - earned[rows, before], 1e-300)
-    part = np.clip((cost - earned[rows, before]) / gain, 0.0, 1.0)
-    months = np.where(at == 0, 0.0, before + part)
-    return np.where(reached.any(axis=1) & np.isfinite(cost), months, np.nan)

@@ -38,9 +38,9 @@ _ASSUMED = {
     " spend per purchase doesn't depend on how often they buy (BG/NBD and Gamma-Gamma).",
     "Pareto/NBD": "Customers buy at their own steady rate until they silently leave, at any time; what they spend per"
     " purchase doesn't depend on how often they buy (Pareto/NBD and Gamma-Gamma).",
-    "Weibull/NBD": "Customers buy at their own steady rate until they silently leave; the risk of it rises or falls with"
-    " their time as a customer; what they spend per purchase goes with how often they buy as it has (Weibull/NBD and"
-    " Gamma-Gamma).",
+    "Weibull/NBD": "Customers buy at their own steady rate until they silently leave; the risk of it rises or falls"
+    " with their time as a customer; what they spend per purchase goes with how often they buy as it has (Weibull/NBD"
+    " and Gamma-Gamma).",
 }
 
 
@@ -53,19 +53,18 @@ def model_purchases(
     horizon: int,
     family: str = SIMPLEST,
     calibration: Calibration | None = None,
-    together: bool = False,
 ) -> CellModel:
     """From the counts of :mod:`micromarket.value.summaries`; ``X``: market features (markets, p).
 
     ``family``: the purchase model (a key of :data:`~micromarket.value.purchases.FAMILIES`); ``calibration``: of what
-    known customers will buy, from a look back; ``together``: all segments share one fit.
+    known customers will buy, from a look back.
     """
     segments = len(cells.segments)
     histories, counts = Histories.of(counts, cells)
     if not len(counts):
         raise ValueError("no customer has a purchase")
     calibration = Calibration.none(segments) if calibration is None else calibration
-    fits = fit_segments(histories, segments, family, together)
+    fits = fit_segments(histories, segments, family)
     world = CELLS[family](cells, histories, fits, discount_rate, horizon)
     components = [world.signal(), money_signal("money per purchase", counts, cells)]
     fixed = verdict(components)["verdict"] == "none"
@@ -261,8 +260,8 @@ def _warnings(cells: Cells, fits: list, baskets: list, aging: Aging, calibration
     off = [f"{cells.segments[s]} ({c - 1:+.0%})" for s, c in enumerate(calibration.factor) if abs(np.log(c)) > 0.1]
     if off:
         warnings.append(
-            "Hidden purchases of known customers were more or fewer than the model foresaw; what they will still buy was"
-            f" corrected accordingly: {', '.join(off)}."
+            "Hidden purchases of known customers were more or fewer than the model foresaw; what they will still buy"
+            f" was corrected accordingly: {', '.join(off)}."
         )
     if any(b.guarded_ for b in baskets):
         warnings.append(

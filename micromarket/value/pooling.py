@@ -70,6 +70,7 @@ class Posterior:
     own_mean: np.ndarray
     own_root: np.ndarray
     mean_root: np.ndarray
+    lean: np.ndarray
     market: np.ndarray
     segment: np.ndarray
 
@@ -82,7 +83,7 @@ class Posterior:
     def covariance(self) -> np.ndarray:
         """Posterior covariance of theta, (cells, k, k)."""
         spread = np.einsum("cij,cjk->cik", self.pull, self.market_root[self.market])
-        roots = np.concatenate([spread, self.own_root, self.mean_root[self.segment]], axis=2)
+        roots = np.concatenate([spread, self.own_root, self.lean @ self.mean_root[self.segment]], axis=2)
         return np.einsum("cij,ckj->cik", roots, roots)
 
     def draws(self, cells: np.ndarray, normals: dict[str, np.ndarray]) -> np.ndarray:
@@ -95,7 +96,7 @@ class Posterior:
         spread = np.einsum("cij,cjk->cik", self.pull[cells], self.market_root[m])
         out = np.einsum("cij,dj->dci", spread, normals["market"])
         out += np.einsum("cij,dcj->dci", self.own_root[cells], normals["own"][:, s])
-        out += np.einsum("cij,dcj->dci", self.mean_root[s], normals["segment"][:, s])
+        out += np.einsum("cij,dcj->dci", self.lean[cells] @ self.mean_root[s], normals["segment"][:, s])
         return out
 
 
@@ -246,6 +247,8 @@ class MarketEffects(BaseEstimator):
             own_mean=w,
             own_root=_root(own),
             mean_root=_root(mean_covariance),
+            # with the segment's mean the cell's own part and the market's go the other way, the more they know
+            lean=(np.eye(k) - shift) @ (np.eye(k) - covariance[market] @ precision),
             market=market,
             segment=segment,
         )

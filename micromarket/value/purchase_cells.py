@@ -116,7 +116,7 @@ class PurchaseCells(ABC):
         at = h.T / self.month_days
         month = np.minimum(at.astype(int), months - 1)
         for s in range(segments):
-            rows = (h.segment == s) & (h.T > 0) & (h.T <= longest)
+            rows = (h.segment == s) & (h.T > 0) & (longest >= h.T)
             if not rows.any():
                 continue
             cell, age, n = h.cell[rows], month[rows], h.customers[rows]

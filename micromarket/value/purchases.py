@@ -64,13 +64,8 @@ FAMILIES: dict[str, Callable[[], PurchaseModel]] = {
 SIMPLEST = "BG/NBD"
 
 
-def fit_segments(
-    histories: Histories, segments: int, family: str = SIMPLEST, together: bool = False
-) -> list[PurchaseModel]:
-    """The purchase model of each segment over all its markets; thin segments share the fit of everyone.
-
-    ``together``: all segments share one fit (segments that were made from behaviour select on what is modelled).
-    """
+def fit_segments(histories: Histories, segments: int, family: str = SIMPLEST) -> list[PurchaseModel]:
+    """The purchase model of each segment over all its markets; thin segments share the fit of everyone."""
     h, make = histories, FAMILIES[family]
     everyone: PurchaseModel | None = None
     fits = []
@@ -78,7 +73,7 @@ def fit_segments(
         rows = h.segment == s
         n = h.customers[rows]
         thin = n.sum() < FEWEST_CUSTOMERS or n[h.x[rows] > 0].sum() < FEWEST_REPEATERS
-        if thin or together or segments == 1:
+        if thin or segments == 1:
             if everyone is None:
                 everyone = make().fit(h.x, h.t_x, h.T, h.customers)
             fits.append(everyone)

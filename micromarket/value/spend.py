@@ -9,7 +9,7 @@ import pandas as pd
 
 from micromarket.value.gamma_gamma import GammaGamma
 from micromarket.value.model import Cells
-from micromarket.value.pooling import CellLikelihood, MarketEffects, Posterior, gamma, normal, poisson
+from micromarket.value.pooling import CellLikelihood, Posterior, gamma, normal, poisson
 from micromarket.value.prior_mean import fit_effects
 from micromarket.value.purchases import FEWEST_CUSTOMERS, Histories
 from micromarket.value.signal import Component, analysis_of_variance
