@@ -39,6 +39,10 @@ class Tables:
     def table(self, table: str) -> ibis.Table:
         return self._engine.table(table)
 
+    def keep(self, name: str, table: ibis.Table) -> ibis.Table:
+        self._engine.con.execute(f'CREATE OR REPLACE TABLE "_{name}" AS {ibis.to_sql(table, dialect="duckdb")}')
+        return self._engine.table(f"_{name}")
+
 
 def settings(relationship: str = "non-contractual", margin_rate: float | None = 0.4, **economics: float) -> Settings:
     return Settings(

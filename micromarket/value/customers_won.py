@@ -121,7 +121,7 @@ def spend_and_customers(
     inside = acquired.filter((acquired.acquired_on >= ibis.literal(begin, "date"))
                              & (acquired.acquired_on <= ibis.literal(end, "date")))  # fmt: skip
     block = _block(inside.acquired_on, begin, frequency)
-    inside = inside.mutate(block=block)
+    inside = dataset.keep("customers_won", inside.mutate(block=block))
     won = _counted(inside, ["market_id", "segment", "channel"])
     warnings: list[str] = []
     known_dates = bool(len(won))
@@ -142,9 +142,10 @@ def spend_and_customers(
             warnings.append(
                 "Which channel won a customer is read from the leads won, as customers have no channel of their own."
             )
+    segments = known_dates and len(cells.labels) > 1 and bool(_in_a_segment(won, cells).any())
     return _assemble(
         won, everyone, spend, periods, channel_periods, cells, of_new, (begin, end), frequency,
-        segments=known_dates and len(cells.labels) > 1, lag=_lag(data), warnings=tuple(warnings),
+        segments=segments, lag=_lag(data), warnings=tuple(warnings),
     )  # fmt: skip
 
 
@@ -205,7 +206,7 @@ def _with_leads(everyone: pd.DataFrame, leads: pd.DataFrame) -> pd.DataFrame:
     by = ["market_id", "segment"]
     total = leads.groupby("channel")["n"].sum()
     total = total * min(1.0, everyone["n"].sum() / total.sum())
-    if leads["segment"].isna().all():
+    if not leads["segment"].isin(everyone["segment"]).any():  # none, or others than the plan's
         share = everyone[[*by, "n"]].assign(share=everyone["n"] / everyone.groupby("market_id")["n"].transform("sum"))
         leads = leads.drop(columns="segment").merge(share[[*by, "share"]], on="market_id")
         leads["n"] *= leads["share"]
@@ -291,17 +292,23 @@ def _add(into: np.ndarray, row: np.ndarray, counted: pd.DataFrame) -> None:
 def _by_channel_and_cell(
     won: pd.DataFrame, channel: pd.Index, cells: Cells, of_new: np.ndarray, column: str = "n"
 ) -> np.ndarray:
-    """Sums of ``column`` over (channels, cells); rows without a segment by the mix ``of_new`` of their market."""
+    """Sums of ``column`` over (channels, cells); rows without a segment of the plan by the mix ``of_new`` of their
+    market."""
     key, values = channel.get_indexer(pd.Index(won["key"])), won[column].to_numpy(float)
     out = np.zeros((len(channel), len(cells)))
     at = cells.locate(won)
     use = at >= 0
     np.add.at(out, (key[use], at[use]), values[use])
     market = pd.Index(cells.market_ids).get_indexer(pd.Index(won["market_id"]))
-    rest = ~use & (market >= 0) & won["segment"].isna().to_numpy()
+    rest = ~use & (market >= 0) & ~_in_a_segment(won, cells).to_numpy()
     by_market = np.zeros((len(channel), len(cells.market_ids)))
     np.add.at(by_market, (key[rest], market[rest]), values[rest])
     return out + by_market[:, cells.market] * of_new
+
+
+def _in_a_segment(won: pd.DataFrame, cells: Cells) -> pd.Series:
+    """Whether a customer's segment when won is one of the plan's: it isn't where these follow from behaviour since."""
+    return won["segment"].isin(cells.labels)
 
 
 def _lag(data: MarketData) -> str:
@@ -349,7 +356,7 @@ def costs_on_record(dataset: s.Tables, as_of: dt.date, cells: Cells, of_new: np.
         basis=np.full(len(keys), "paid", dtype=object),
         channel_spend=np.zeros((len(keys), len(cells.market_ids))),
         by_cell=n,
-        by_segment_known=len(cells.labels) > 1,
+        by_segment_known=len(cells.labels) > 1 and bool(_in_a_segment(counted, cells).any()),
         cost=cost,
         cost_squares=squares,
         paid_by_cell=paid,

@@ -183,18 +183,18 @@ def _from_transactions(
     t = dataset.table("transactions")
     if money.margin_rate is None and ("margin" not in t.columns or t.margin.isnull().any().execute()):
         raise _no_margin(settings)
-    days = s.purchase_days(dataset, money.margin_rate, as_of)
-    buyers = s.purchase_customers(days, as_of)
+    days = dataset.keep("purchase_days", s.purchase_days(dataset, money.margin_rate, as_of))  # read many times
+    buyers = dataset.keep("buyers", s.purchase_customers(days, as_of))
     counts = s.count_purchases(customers, buyers)
     if not len(counts):
         raise _nobody(settings, "transactions")
     first = as_of - dt.timedelta(days=int(counts["T"].max()))
     clock = season_clock(days, counts, as_of)
     if not clock.steady:
-        buyers = s.purchase_customers(days, as_of, clock)
+        buyers = dataset.keep("buyers", s.purchase_customers(days, as_of, clock))
         counts = s.count_purchases(customers, buyers)
     spend = s.count_spend(customers, buyers)
-    holdout = look_back_purchases(dataset, customers, cells, first, as_of, clock)
+    holdout = look_back_purchases(days, customers, cells, first, as_of, clock)
     model = model_purchases(
         cells, counts, spend, X, money.discount_rate, money.horizon_months, **_learnt(holdout)
     )  # fmt: skip

@@ -60,7 +60,7 @@ class _Seen:
 
 
 def look_back_purchases(
-    dataset: s.Tables,
+    days: ibis.Table,
     customers: ibis.Table,
     cells: Cells,
     first: dt.date,
@@ -69,7 +69,7 @@ def look_back_purchases(
 ) -> Holdout | None:
     """Purchases in hidden windows, of customers known on their first day; None where too few were seen.
 
-    ``first``: day of the first purchase; ``clock``: what time is counted in.
+    ``days``: purchase days of all time; ``first``: day of the first purchase; ``clock``: what time is counted in.
     """
     segments = len(cells.segments)
     windows: list[Window] = []
@@ -77,7 +77,7 @@ def look_back_purchases(
     scores: dict[str, float] = {}
     family = SIMPLEST
     for cut, until in cut_days(first, as_of):
-        seen = _hide(dataset, customers, cells, cut, until, clock)
+        seen = _hide(days, customers, cells, cut, until, clock)
         if seen is None:
             break
         if latest is None:
@@ -113,10 +113,9 @@ def season_clock(days: ibis.Table, counts: pd.DataFrame, as_of: dt.date) -> Cloc
 
 
 def _hide(
-    dataset: s.Tables, customers: ibis.Table, cells: Cells, cut: dt.date, until: dt.date, clock: Clock
+    days: ibis.Table, customers: ibis.Table, cells: Cells, cut: dt.date, until: dt.date, clock: Clock
 ) -> _Seen | None:
-    days = s.purchase_days(dataset, None, until)
-    known = s.purchase_customers(s.purchase_days(dataset, None, cut), cut, clock)
+    known = s.purchase_customers(days.filter(days.date <= ibis.literal(cut, "date")), cut, clock)
     later = s.later_purchases(days, cut, until)
     histories, counts = Histories.of(s.count_purchases(customers, known, later), cells)
     if not len(counts) or counts["later"].sum() < FEWEST_EVENTS:

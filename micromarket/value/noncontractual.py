@@ -172,7 +172,7 @@ def _behaviour(world: PurchaseCells, cells: Cells, X: np.ndarray, fixed: bool) -
         - np.stack([cells.by_segment(n * t) / np.maximum(cells.by_segment(n), 1e-9) for t in theta.T], 1)[cells.segment]
     )
     world = world.sharpen((n[:, None] * away**2).sum(axis=0) / n.sum())
-    effects, _ = fit_effects(world.likelihood(), cells, X, k=2)
+    effects, _ = fit_effects(world.likelihood(), cells, X, k=2, start=effects)
     return world, effects.posterior_
 
 

@@ -34,10 +34,17 @@ def design(markets: pd.DataFrame, features: tuple[str, ...], market_ids: tuple[s
 
 
 def fit_effects(
-    likelihood: CellLikelihood, cells: Cells, X: np.ndarray, k: int = 1, fixed: bool = False
+    likelihood: CellLikelihood,
+    cells: Cells,
+    X: np.ndarray,
+    k: int = 1,
+    fixed: bool = False,
+    start: MarketEffects | None = None,
 ) -> tuple[MarketEffects, bool]:
-    """Effects of every cell; also whether features entered their prior mean (they must beat none out of fold)."""
-    effects = MarketEffects(fixed=fixed).fit(likelihood, cells.market, cells.segment, k)
+    """Effects of every cell; also whether features entered their prior mean (they must beat none out of fold).
+
+    ``start``: a fit of the same cells to begin from."""
+    effects = MarketEffects(fixed=fixed).fit(likelihood, cells.market, cells.segment, k, start=start)
     if fixed or X.shape[1] == 0 or len(X) < FEWEST_MARKETS:
         return effects, False
     y, variance = _market_estimates(effects, cells, k)

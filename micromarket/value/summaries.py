@@ -27,6 +27,8 @@ class Tables(Protocol):
 
     def table(self, table: str) -> ibis.Table: ...
 
+    def keep(self, name: str, table: ibis.Table) -> ibis.Table: ...
+
 
 def customers_of(dataset: Tables) -> ibis.Table:
     """customer_id, market_id, segment; the same segments as in ``MarketData.cells``."""
