@@ -34,8 +34,8 @@ class CountingEngine(Protocol):
     def put(self, name: str, frame: pd.DataFrame | pa.Table) -> ibis.Table:
         """A small frame as a table."""
 
-    def keep(self, name: str, table: ibis.Table) -> ibis.Table:
-        """An expression over the engine's tables, computed once."""
+    def keep(self, name: str, table: ibis.Table, parts: tuple[str, int] | None = None) -> ibis.Table:
+        """An expression over the engine's tables, computed once; ``parts`` is a hint, see ``Dataset.keep``."""
 
     def save(self, table: ibis.Table, path: Path) -> None:
         """An expression as Parquet: a file, or a folder of files where several machines write."""
@@ -116,7 +116,7 @@ class DatabaseEngine:
     def put(self, name: str, frame: pd.DataFrame | pa.Table) -> ibis.Table:
         return self._create(name, ibis.memtable(_as_arrow(frame)))
 
-    def keep(self, name: str, table: ibis.Table) -> ibis.Table:
+    def keep(self, name: str, table: ibis.Table, parts: tuple[str, int] | None = None) -> ibis.Table:
         return self._create(name, table)
 
     def save(self, table: ibis.Table, path: Path) -> None:
@@ -179,7 +179,7 @@ class SparkEngine:
         pq.write_table(_as_arrow(frame), path, coerce_timestamps="us")  # Spark knows times down to microseconds
         return self._read(path, name)
 
-    def keep(self, name: str, table: ibis.Table) -> ibis.Table:
+    def keep(self, name: str, table: ibis.Table, parts: tuple[str, int] | None = None) -> ibis.Table:
         self._kept.append(table.cache())
         return self._kept[-1]
 

@@ -69,12 +69,14 @@ class Dataset:
         """A *small* table (field notes, experiments, sales force) as a frame; ``None`` where it is absent."""
         return self.tables[table].to_pandas() if table in self.tables else None
 
-    def keep(self, name: str, table: ibis.Table) -> ibis.Table:
+    def keep(self, name: str, table: ibis.Table, parts: tuple[str, int] | None = None) -> ibis.Table:
         """An expression over the engine's tables, computed once where they are and then read many times.
 
         ``name`` is the caller's own (letters, digits, ``_``); a second table kept under it replaces the first.
+        ``parts``: a column that the expression is grouped by, and in how many parts its values may be taken one after
+        the other, so that a grouping of more than fits into memory needs no disk.
         """
-        self._kept[name] = self.engine.keep(f"_kept_{name}", table)
+        self._kept[name] = self.engine.keep(f"_kept_{name}", table, parts)
         return self._kept[name]
 
     def kept(self, name: str) -> ibis.Table:

@@ -440,3 +440,10 @@ def test_small_tables_of_the_engines_database_are_copied(tmp_path: Path) -> None
     edit(plan, "company:", f"engine: {{connection: 'duckdb://{tmp_path / 'warehouse.db'}'}}\ncompany:")
     with open_dataset(read_settings(plan)) as dataset:
         assert summarise(dataset).spend["amount"].sum() == pytest.approx(62.5)
+
+
+def test_a_table_kept_in_parts_is_the_table(local: Engine) -> None:
+    buyers = s.purchase_customers(s.purchase_days(on_duckdb(local), 0.3, AS_OF), AS_OF)
+    whole, parts = local.keep("whole", buyers), local.keep("parts", buyers, ("customer_id", 5))
+    frames = [t.to_pandas().sort_values("customer_id").reset_index(drop=True) for t in (whole, parts)]
+    pd.testing.assert_frame_equal(*frames, rtol=1e-12)

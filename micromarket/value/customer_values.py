@@ -32,6 +32,8 @@ from micromarket.value.sbg import discount_factors
 from micromarket.value.summaries import DAYS_PER_MONTH
 
 COLUMNS = ("customer_id", "market_id", "segment", "p_alive", "expected_purchases", "expected_spend", "clv")
+#: Purchases that are summed at once; a longer log is taken in parts.
+PART = 30_000_000
 _POINTS = 20
 _HISTORY = ["segment", "x", "t_x", "T"]
 
@@ -39,7 +41,7 @@ _HISTORY = ["segment", "x", "t_x", "T"]
 class EngineTables(s.Tables, Protocol):
     """What this module needs of a :class:`micromarket.load.Dataset`."""
 
-    def keep(self, name: str, table: ibis.Table) -> ibis.Table: ...
+    def keep(self, name: str, table: ibis.Table, parts: tuple[str, int] | None = None) -> ibis.Table: ...
 
     def put(self, name: str, frame: pd.DataFrame | pa.Table) -> ibis.Table: ...
 
@@ -128,8 +130,9 @@ def _of_buyers(
     days = s.purchase_days(dataset, money.margin_rate, settings.as_of)
     buyers = s.purchase_customers(days, settings.as_of)
     if dataset.has("customers"):
-        buyers = s.customers_of(dataset).inner_join(buyers, "customer_id")
-    t = dataset.keep("customer_value_buyers", buyers)
+        buyers = buyers.inner_join(s.customers_of(dataset), "customer_id")
+    parts = 1 + int(dataset.table("transactions").count().execute()) // PART
+    t = dataset.keep("customer_value_buyers", buyers, ("customer_id", parts))
     if not dataset.has("customers"):  # a log alone
         t = t.mutate(market_id=ibis.literal(s.NO_SEGMENT), segment=ibis.literal(s.NO_SEGMENT))
     sums = _arrays(
