@@ -18,16 +18,43 @@ from micromarket.config import read_settings
 from micromarket.errors import InputError
 from micromarket.load import Dataset, open_dataset
 from micromarket.sources import Engine
+from micromarket.value.bgnbd import BetaGeoNBD
 from micromarket.value.customer_values import COLUMNS, customer_values, write_customer_values
+from micromarket.value.outlook import outlook
+from micromarket.value.paretonbd import ParetoNBD
 from micromarket.value.summaries import DAYS_PER_MONTH
+from micromarket.value.weibullnbd import WeibullNBD
+
+
+@pytest.mark.parametrize("make", [BetaGeoNBD, ParetoNBD, WeibullNBD])
+def test_the_outlook_is_the_models_own(make: Any) -> None:
+    """Against the estimators' public predictions, month by month, at every age up to ten years."""
+    rng = np.random.default_rng(2)
+    T = rng.integers(1, 900, 4000)
+    x = rng.poisson(rng.gamma(0.6, 1 / 90, 4000) * T * rng.random(4000))
+    t_x = np.where(x > 0, np.floor(T * rng.beta(2, 1.5, 4000)), 0)
+    model = make(prior_sd=2.0).fit(x, t_x, T)
+    ages = np.concatenate([[0, 1, 2], np.arange(5, 3650, 40)])
+    some, age = (v.ravel() for v in np.meshgrid([0, 1, 2, 7, 60], ages))
+    some = np.where(age == 0, 0, some)
+    expected, present, months = outlook(model, some, age, 36, 0.1)
+    alive = model.p_alive(some, age, age)
+    ends = [model.conditional_expected_purchases(m * DAYS_PER_MONTH, some, age, age) / alive for m in range(1, 37)]
+    tolerance = 2e-3 if make is WeibullNBD else 1e-6  # the estimator's own sum over time has 200 steps
+    np.testing.assert_allclose(expected, ends[-1], rtol=tolerance)
+    gained = np.diff(np.stack([np.zeros(len(some)), *ends]), axis=0)
+    np.testing.assert_allclose(present, 1.1 ** (-(np.arange(36) + 0.5) / 12) @ gained, rtol=tolerance)
+    assert ((months > 0) & (months < 36)).all()
+    stays = model.survival(36 * DAYS_PER_MONTH + 0.0)  # of new customers, whom most leave sooner than old ones
+    assert months.max() > 36 * 0.85 * stays
 
 
 @pytest.fixture(scope="module")
-def buyers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dataset, Any]]:
+def buyers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dataset, Any, Any]]:
     plan = write_company(tmp_path_factory.mktemp("buyers"), "non-contractual")
-    _, value = both_stages(plan)
+    stages = both_stages(plan)
     with open_dataset(read_settings(plan)) as dataset:
-        yield dataset, value
+        yield dataset, *stages
 
 
 def histories(folder: Path, as_of: dt.date) -> pd.DataFrame:
@@ -48,8 +75,8 @@ def histories(folder: Path, as_of: dt.date) -> pd.DataFrame:
     ).dropna()
 
 
-def test_each_customer_is_valued_by_its_own_history(buyers: tuple[Dataset, Any]) -> None:
-    dataset, _ = buyers
+def test_each_customer_is_valued_by_its_own_history(buyers: tuple[Dataset, Any, Any]) -> None:
+    dataset, _, _ = buyers
     settings = dataset.settings
     found = customer_values(dataset, settings)
     assert tuple(found.table.columns) == COLUMNS
@@ -76,9 +103,9 @@ def test_each_customer_is_valued_by_its_own_history(buyers: tuple[Dataset, Any])
     assert share.groupby(frame["segment"]).max().lt(1).all()
 
 
-def test_values_add_up_to_what_the_plan_publishes(buyers: tuple[Dataset, Any]) -> None:
-    dataset, value = buyers
-    frame = customer_values(dataset, dataset.settings, value).table.to_pandas()
+def test_values_add_up_to_what_the_plan_publishes(buyers: tuple[Dataset, Any, Any]) -> None:
+    dataset, data, value = buyers
+    frame = customer_values(dataset, dataset.settings, data, value).table.to_pandas()
     summed = frame.groupby(["market_id", "segment"])["clv"].sum()
     published = value.cells.set_index(["market_id", "segment"])
     published = published.loc[published["customers"] > 0, "customer_equity"]
@@ -89,16 +116,37 @@ def test_values_add_up_to_what_the_plan_publishes(buyers: tuple[Dataset, Any]) -
     servicing = dataclasses.replace(
         dataset.settings, economics=dataclasses.replace(dataset.settings.economics, servicing_cost=0.5)
     )
-    frame = customer_values(dataset, servicing, value).table.to_pandas()
+    frame = customer_values(dataset, servicing, data, value).table.to_pandas()
     assert frame["clv"].sum() == pytest.approx(summed.sum(), rel=1e-6)  # the equity given is after servicing cost
+
+
+def test_segments_made_from_behaviour_share_a_model(tmp_path: Path) -> None:
+    """A company without segments gets them from the data stage; the customers carry them, and all share one fit."""
+    plan = write_company(tmp_path, "non-contractual")
+    customers = pd.read_parquet(tmp_path / "customers.parquet").drop(columns="segment")
+    customers.to_parquet(tmp_path / "customers.parquet")
+    data, value = both_stages(plan)
+    if data.facts["segmentation"]["source"] != "derived":
+        pytest.fail("the world is meant to be segmented by the data stage")
+    with open_dataset(read_settings(plan)) as dataset:
+        with pytest.raises(ValueError, match="needs the data"):
+            customer_values(dataset, dataset.settings, value=value)
+        found = customer_values(dataset, dataset.settings, data, value)
+        frame = found.table.to_pandas()
+    assert list(found.models) == ["All"]
+    published = value.cells.set_index(["market_id", "segment"])
+    published = published.loc[published["customers"] > 0, "customer_equity"].sort_index()
+    assert published.index.get_level_values("segment").nunique() > 1
+    summed = frame.groupby(["market_id", "segment"])["clv"].sum()
+    pd.testing.assert_series_equal(summed[published.index], published, check_names=False, rtol=1e-9)
 
 
 def test_contracts_are_valued_by_age_and_own_price(tmp_path: Path) -> None:
     plan = write_company(tmp_path, "contractual")
-    _, value = both_stages(plan)
+    data, value = both_stages(plan)
     with open_dataset(read_settings(plan)) as dataset:
         alone = customer_values(dataset, dataset.settings).table.to_pandas()
-        scaled = customer_values(dataset, dataset.settings, value).table.to_pandas()
+        scaled = customer_values(dataset, dataset.settings, data, value).table.to_pandas()
     contracts = pd.read_parquet(tmp_path / "subscriptions.parquet")
     running = contracts[contracts["ended_on"].isna()].groupby("customer_id")["monthly_value"].sum()
     frame = alone.set_index("customer_id").sort_index()
@@ -113,8 +161,10 @@ def test_contracts_are_valued_by_age_and_own_price(tmp_path: Path) -> None:
     pd.testing.assert_series_equal(summed[published.index], published, check_names=False, rtol=1e-9)
 
 
-def test_a_file_is_made_on_request_and_never_in_a_plans_folder(buyers: tuple[Dataset, Any], tmp_path: Path) -> None:
-    dataset, _ = buyers
+def test_a_file_is_made_on_request_and_never_in_a_plans_folder(
+    buyers: tuple[Dataset, Any, Any], tmp_path: Path
+) -> None:
+    dataset, _, _ = buyers
     write_customer_values(dataset, dataset.settings, tmp_path / "crm's values.parquet")
     written = pd.read_parquet(tmp_path / "crm's values.parquet")
     assert tuple(written.columns) == COLUMNS

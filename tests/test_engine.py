@@ -27,6 +27,7 @@ from micromarket.summarise import summarise
 from micromarket.value import estimate_value
 from micromarket.value import summaries as s
 from micromarket.value.customer_values import write_customer_values
+from micromarket.value.season import Clock
 
 AS_OF, CUT = dt.date(2026, 6, 30), dt.date(2026, 1, 31)
 
@@ -121,10 +122,12 @@ def every_summary(log: Log) -> dict[str, Callable[[], Any]]:
     days, then = s.purchase_days(log, 0.3, AS_OF), s.purchase_days(log, None, CUT)
     buyers, known = s.purchase_customers(days, AS_OF), s.purchase_customers(then, CUT)
     contracts, before = s.contract_customers(log, AS_OF), s.contract_customers(log, CUT)
+    seasonal = s.purchase_customers(days, AS_OF, Clock(1 + 0.4 * np.sin(np.arange(12))))
     by_age, later = s.summary_buyers(log, None), s.later_purchases(days, CUT, AS_OF)
     calls: dict[str, Callable[[], Any]] = {
         "customers_of": lambda: customers.to_pandas().sort_values("customer_id"),
         "purchase_days": lambda: days.to_pandas().sort_values(["customer_id", "date"]),
+        "purchase_customers on a clock": lambda: seasonal.to_pandas().sort_values("customer_id"),
         "purchase_customers": lambda: buyers.to_pandas().sort_values("customer_id"),
         "contract_customers": lambda: contracts.to_pandas().sort_values("customer_id"),
         "summary_buyers": lambda: by_age.to_pandas().sort_values("customer_id"),
@@ -235,9 +238,9 @@ def test_the_stages_on_spark_are_the_stages_on_duckdb(tmp_path: Path, session: A
     edit(plan, "company:", "engine: {spark: {master: 'local[2]', config: {spark.sql.shuffle.partitions: 2}}}\ncompany:")
     there, value_there = both_stages(plan)
     compare_stages(data, value, there, value_there)
-    saved = pd.read_parquet(write_values(plan, value, tmp_path / "there"))
+    saved = pd.read_parquet(write_values(plan, data, value, tmp_path / "there"))
     edit(plan, "engine: {spark", "engine: {duckdb: {threads: 1}}\n# {spark")
-    mine = pd.read_parquet(write_values(plan, value, tmp_path / "here.parquet"))
+    mine = pd.read_parquet(write_values(plan, data, value, tmp_path / "here.parquet"))
     mine, saved = (f.sort_values("customer_id").reset_index(drop=True) for f in (mine, saved))
     pd.testing.assert_frame_equal(mine, saved, rtol=1e-6)
     assert session.sql("select 1").collect()[0][0] == 1  # a session that ran before goes on
@@ -296,10 +299,10 @@ def both_stages(plan: Path) -> tuple[Any, Any]:
         return data, estimate_value(dataset, data, settings)
 
 
-def write_values(plan: Path, value: Any, path: Path) -> Path:
+def write_values(plan: Path, data: Any, value: Any, path: Path) -> Path:
     settings = read_settings(plan)
     with open_dataset(settings) as dataset:
-        write_customer_values(dataset, settings, path, value)
+        write_customer_values(dataset, settings, path, data, value)
     return path
 
 

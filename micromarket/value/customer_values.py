@@ -7,7 +7,6 @@ customers in the engine. No row about a customer comes to Python. Nothing of it 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,23 +18,19 @@ from threadpoolctl import threadpool_limits
 
 from micromarket.config import Settings
 from micromarket.errors import InputError, Problem
+from micromarket.market_data import MarketData
 from micromarket.value import summaries as s
-from micromarket.value.bgnbd import BetaGeoNBD
-from micromarket.value.estimate import ValueResult
+from micromarket.value.contract_values import contract_values
+from micromarket.value.estimate import ValueResult, _customers
 from micromarket.value.gamma_gamma import GammaGamma
-from micromarket.value.paretonbd import ParetoNBD
-from micromarket.value.paretonbd import residual_paths as paths_with_lifetimes
+from micromarket.value.model import EVERYBODY
+from micromarket.value.outlook import outlook
 from micromarket.value.purchases import FAMILIES, FEWEST_CUSTOMERS, FEWEST_REPEATERS, SIMPLEST
-from micromarket.value.quadrature import residual_paths as paths_with_dropout
-from micromarket.value.residual_table import _chebyshev, _lagrange
-from micromarket.value.sbg import discount_factors
-from micromarket.value.summaries import DAYS_PER_MONTH
 
 COLUMNS = ("customer_id", "market_id", "segment", "p_alive", "expected_purchases", "expected_spend", "clv")
 #: Purchases that are summed at once; a longer log is taken in parts.
 PART = 30_000_000
-_POINTS = 20
-_HISTORY = ["segment", "x", "t_x", "T"]
+_HISTORY = ["model", "x", "t_x", "T"]
 
 
 class EngineTables(s.Tables, Protocol):
@@ -59,14 +54,16 @@ class CustomerValues:
         (count: repeat purchases, or paid months, within the horizon), expected_spend (money per purchase or month),
         clv (money: discounted margin over the horizon less servicing cost). Lazy, in the engine.
     models : dict
-        The fitted models by segment.
+        The fitted models by segment ("All": one for all, as segments were made from behaviour, or there are none).
     """
 
     table: ibis.Table
     models: dict[str, Any]
 
 
-def customer_values(dataset: EngineTables, settings: Settings, value: ValueResult | None = None) -> CustomerValues:
+def customer_values(
+    dataset: EngineTables, settings: Settings, data: MarketData | None = None, value: ValueResult | None = None
+) -> CustomerValues:
     """Values every customer by its own history under its segment's model.
 
     Parameters
@@ -74,25 +71,34 @@ def customer_values(dataset: EngineTables, settings: Settings, value: ValueResul
     dataset, settings
         As for :func:`~micromarket.value.estimate.estimate_value`. Without a table of customers all of them are of the
         market and segment "All".
+    data : MarketData, optional
+        What the data stage found: its segments are then the customers'.
     value : ValueResult, optional
-        What the value stage found. With it the models are the stage's, and the margins of the customers of a market
-        and segment are scaled so that their values add up to its customer equity: what the plan publishes, with what
-        the stage knows of markets, is then what the CRM holds. (Of a cell without an active customer the published
-        equity is 0; its customers are scaled as their segment is.)
+        What the value stage found from ``data``. With it the models are the stage's, and the margins of the customers
+        of a market and segment are scaled so that their values add up to its customer equity: what the plan publishes,
+        with what the stage knows of markets, is then what the CRM holds. (Of a cell without an active customer the
+        published equity is 0; its customers are scaled as their segment is.)
 
     Raises
     ------
     InputError
         Where there is no log of purchases and no contract, or no margin to value revenue with.
+    ValueError
+        With ``value`` but without ``data``.
     """
+    if value is not None and data is None:
+        raise ValueError("customer_values needs the data that value was found from")
     money = settings.economics
+    customers, together = None, not dataset.has("customers")
+    if not together:
+        customers, together = (s.customers_of(dataset), False) if data is None else _customers(dataset, data)
+    families = {} if value is None else {m["segment"]: m["model"] for m in value.notes.numbers["models"]}
     with threadpool_limits(limits=1, user_api="blas"):
         if dataset.has("subscriptions") and money.relationship == "contractual":
-            from micromarket.value.contract_values import contract_values
-
-            rows, models = contract_values(dataset, settings, value)
+            assert customers is not None
+            rows, models = contract_values(dataset, settings, customers, families, together)
         elif dataset.has("transactions"):
-            rows, models = _of_buyers(dataset, settings, value)
+            rows, models = _of_buyers(dataset, settings, customers, families, together)
         else:
             expected = "transactions, or subscriptions with economics.relationship: contractual"
             raise InputError([Problem(settings.path.name, expected, column="data")])
@@ -105,7 +111,11 @@ def customer_values(dataset: EngineTables, settings: Settings, value: ValueResul
 
 
 def write_customer_values(
-    dataset: EngineTables, settings: Settings, path: str | Path, value: ValueResult | None = None
+    dataset: EngineTables,
+    settings: Settings,
+    path: str | Path,
+    data: MarketData | None = None,
+    value: ValueResult | None = None,
 ) -> CustomerValues:
     """:func:`customer_values` as Parquet at ``path`` (Spark: a folder of Parquet files).
 
@@ -118,30 +128,32 @@ def write_customer_values(
     if any((folder / name).exists() for folder in path.parents for name in ("manifest.json", "plan.json")):
         expected = "a place outside the folder of a plan: rows about single customers don't belong there"
         raise InputError([Problem(str(path), expected)])
-    values = customer_values(dataset, settings, value)
+    values = customer_values(dataset, settings, data, value)
     dataset.save(values.table, path)
     return values
 
 
 def _of_buyers(
-    dataset: EngineTables, settings: Settings, value: ValueResult | None
+    dataset: EngineTables, settings: Settings, customers: ibis.Table | None, families: dict[str, str], together: bool
 ) -> tuple[ibis.Table, dict[str, Any]]:
     money = settings.economics
     days = s.purchase_days(dataset, money.margin_rate, settings.as_of)
     buyers = s.purchase_customers(days, settings.as_of)
-    if dataset.has("customers"):
-        buyers = buyers.inner_join(s.customers_of(dataset), "customer_id")
+    if customers is not None:
+        buyers = buyers.inner_join(customers, "customer_id")
     parts = 1 + int(dataset.table("transactions").count().execute()) // PART
     t = dataset.keep("customer_value_buyers", buyers, ("customer_id", parts))
-    if not dataset.has("customers"):  # a log alone
+    if customers is None:  # a log alone
         t = t.mutate(market_id=ibis.literal(s.NO_SEGMENT), segment=ibis.literal(s.NO_SEGMENT))
+    # segments made from behaviour select on what is modelled: there all share a model
+    t = t.mutate(model=ibis.literal(EVERYBODY) if together else t.segment)
     sums = _arrays(
-        t.group_by("segment").aggregate(
+        t.group_by("model").aggregate(
             customers=t.count(), purchases=(t.x + 1).sum(), amount=t.amount.sum(), margin=t.margin.sum(),
             unknown=t.margin.isnull().sum(),
         )
     )  # fmt: skip
-    if not len(sums["segment"]):
+    if not len(sums["model"]):
         file = settings.data["transactions"].shown_as if "transactions" in settings.data else "transactions"
         raise InputError([Problem(file, "at least one purchase of a customer who lives in a market")])
     if sums["unknown"].any():
@@ -152,9 +164,9 @@ def _of_buyers(
     spent = spent.mutate(n=spent.x + 1, mean=spent.amount / (spent.x + 1))
     step = (spent["mean"].ln() * 100).round().cast("int32")
     spend = _arrays(
-        spent.group_by("segment", "n", step=step).aggregate(customers=spent.count(), mean=spent["mean"].mean())
+        spent.group_by("model", "n", step=step).aggregate(customers=spent.count(), mean=spent["mean"].mean())
     )
-    families = {m["segment"]: m["model"].split(" with ")[0] for m in value.notes.numbers["models"]} if value else {}
+    families = {name: family.split(" with ")[0] for name, family in families.items()}
     found, models = _histories(counts, spend, sums, families, money.horizon_months, money.discount_rate)
     worth = dataset.put("customer_value_histories", found)
     t = t.inner_join(worth, _HISTORY)
@@ -180,24 +192,24 @@ def _histories(
     discounted margin; ``months`` are discounted months alive.
     """
     x, t_x, T, n = (counts[c].to_numpy().astype(float) for c in ("x", "t_x", "T", "customers"))
-    named = counts["segment"].combine_chunks().dictionary_encode()
+    named = counts["model"].combine_chunks().dictionary_encode()
     code, names = named.indices.to_numpy(), named.dictionary.to_pylist()
     out = {c: np.zeros(len(x)) for c in ("p_alive", "expected_purchases", "months", "base", "own", "margin_per_spend")}
     shared: dict[Any, Any] = {}
     models = {}
     company = sums["margin"].sum() / sums["amount"].sum() if sums["amount"].sum() > 0 else 0.0
-    for i in np.argsort(sums["segment"]):
-        segment = str(sums["segment"][i])
-        rows = np.flatnonzero(code == names.index(segment))
-        family = families.get(segment, SIMPLEST)
+    for i in np.argsort(sums["model"]):
+        name = str(sums["model"][i])
+        rows = np.flatnonzero(code == names.index(name))
+        family = families.get(name, SIMPLEST)
         thin = n[rows].sum() < FEWEST_CUSTOMERS or n[rows][x[rows] > 0].sum() < FEWEST_REPEATERS
         if thin and family not in shared:
             shared[family] = FAMILIES[family]().fit(x, t_x, T, n)
         model: Any = shared[family] if thin else FAMILIES[family]().fit(x[rows], t_x[rows], T[rows], n[rows])
-        baskets = _baskets(spend, segment, shared)
-        models[segment] = {"purchases": model, "spend": baskets}
+        baskets = _baskets(spend, name, shared)
+        models[name] = {"purchases": model, "spend": baskets}
         alive = model.p_alive(x[rows], t_x[rows], T[rows])
-        expected, present, months = _outlook(model, x[rows], T[rows], horizon, discount_rate)
+        expected, present, months = outlook(model, x[rows], T[rows], horizon, discount_rate)
         lean = np.ones(len(rows)) if baskets is None else baskets.population_weight(x[rows] + 1)
         level = max(sums["amount"][i] / sums["purchases"][i], 0.0)
         rate = sums["margin"][i] / sums["amount"][i] if sums["amount"][i] > 0 else company
@@ -207,58 +219,18 @@ def _histories(
     return pa.table({c: counts[c] for c in _HISTORY} | out), models
 
 
-def _baskets(spend: dict[str, np.ndarray], segment: str, shared: dict[Any, Any]) -> GammaGamma | None:
+def _baskets(spend: dict[str, np.ndarray], name: str, shared: dict[Any, Any]) -> GammaGamma | None:
     """Gamma-Gamma of a segment; of everyone where it is thin, ``None`` where nobody's purchases add up to money."""
 
     def fitted(rows: np.ndarray) -> GammaGamma:
         return GammaGamma(prior_sd=2.0).fit(*(spend[c][rows].astype(float) for c in ("n", "mean", "customers")))
 
-    own = np.flatnonzero(spend["segment"] == segment)
+    own = np.flatnonzero(spend["model"] == name)
     if spend["customers"][own].sum() >= FEWEST_CUSTOMERS:
         return fitted(own)
     if "spend" not in shared:
         shared["spend"] = fitted(np.arange(len(spend["n"]))) if len(spend["n"]) else None
     return shared["spend"]
-
-
-def _outlook(
-    model: BetaGeoNBD | ParetoNBD, x: np.ndarray, T: np.ndarray, horizon: int, discount_rate: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Purchases, discounted purchases and discounted months alive within the horizon, of customers alive now.
-
-    For each x they are smooth in log(scale + T): interpolated through Chebyshev points, where the distinct T are more.
-    """
-    found = model.parameters()
-    scale = min(found["alpha"], found.get("beta", np.inf))
-    times = np.arange(1, horizon + 1) * DAYS_PER_MONTH
-    mid = discount_factors(np.arange(horizon) + 0.5, discount_rate)
-
-    def exact(x: np.ndarray, T: np.ndarray) -> np.ndarray:
-        if isinstance(model, ParetoNBD):
-            paths = paths_with_lifetimes(
-                found["r"] + x, found["alpha"] + T, np.full(len(x), found["s"]), found["beta"] + T, times
-            )
-        else:
-            paths = paths_with_dropout(found["r"] + x, found["alpha"] + T, found["a"], found["b"] + x, times)
-        bought, there = paths
-        now = np.concatenate([np.ones((len(x), 1)), there[:, :-1]], axis=1)
-        return np.stack([bought[:, -1], np.diff(bought, axis=1, prepend=0.0) @ mid, (now + there) / 2 @ mid], axis=1)
-
-    oldest = int(T.max()) + 1
-    pairs, index = np.unique(x.astype(np.int64) * oldest + T.astype(np.int64), return_inverse=True)
-    px, pT = (pairs // oldest).astype(float), (pairs % oldest).astype(float)
-    values = np.empty((len(pairs), 3))
-    edges = np.flatnonzero(np.diff(px, prepend=-1.0, append=np.inf))
-    for first, last in pairwise(edges):
-        at = pT[first:last]
-        if len(at) <= _POINTS:
-            values[first:last] = exact(px[first:last], at)
-        else:
-            nodes = _chebyshev(np.log(scale + at[0]), np.log(scale + at[-1]), _POINTS)
-            known = np.log(np.maximum(exact(np.full(_POINTS, px[first]), np.exp(nodes) - scale), 1e-300))
-            values[first:last] = np.exp(_lagrange(nodes, np.log(scale + at)) @ known)
-    expected, present, months = values[index].T
-    return expected, present, months
 
 
 def _factors(rows: ibis.Table, value: ValueResult, servicing: float) -> pd.DataFrame:
