@@ -31,6 +31,7 @@ class LifetimeCells(PurchaseCells):
             np.array([f[name] for f in found]) for name in ("r", "alpha", "s", "beta", "c")
         )
         self._tables: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._known: tuple[np.ndarray, np.ndarray] | None = None  # the last P(alive), often asked for again
 
     def sharpen(self, variance: np.ndarray) -> LifetimeCells:
         sharper = copy(self)
@@ -40,7 +41,7 @@ class LifetimeCells(PurchaseCells):
         pairs = zip(self._s, self._c, strict=True)
         sharper._s = np.array([within_markets(s, c**2 * variance[1]) for s, c in pairs])
         sharper._beta = self._beta * (sharper._s / self._s) ** (1 / self._c)
-        sharper._tables = []
+        sharper._tables, sharper._known = [], None
         return sharper
 
     def parameters(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -121,7 +122,9 @@ class LifetimeCells(PurchaseCells):
         return result
 
     def alive(self, theta: np.ndarray) -> np.ndarray:
-        return terms.p_alive(*self._rows(theta))
+        if self._known is None or not np.array_equal(self._known[0], theta):
+            self._known = theta.copy(), terms.p_alive(*self._rows(theta))
+        return self._known[1]
 
     def residual(self, theta: np.ndarray, outputs: slice) -> np.ndarray:
         h, c = self.histories, self.histories.cell
