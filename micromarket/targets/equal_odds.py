@@ -16,6 +16,7 @@ from micromarket.notes import Notes
 from micromarket.periods import Calendar
 from micromarket.rounding import largest_remainder, spread_whole
 from micromarket.targets.attainment import equal_probability, field_round, odds
+from micromarket.targets.by_behaviour import entry_segments, over_segments, pass_through
 from micromarket.targets.cells import HIGHEST, LOWEST, CellForecast, forecast_cells
 from micromarket.targets.forecast import CellHistory
 from micromarket.targets.words import base_source, gap_of, notes_of
@@ -30,7 +31,9 @@ class TargetsResult:
 
     ``new_customers`` are whole counts; ``revenue`` and ``margin`` are money in whole cents; ``p_attain`` is the
     probability that the market x segment reaches its target over the *whole plan* (the same in each of its periods);
-    ``last_target`` is last year's revenue target of the market, spread by last year's revenue.
+    ``last_target`` is last year's revenue target of the market, spread by last year's revenue. Where customers pass
+    through the segments (:mod:`.by_behaviour`), the odds are the market's, and new customers stand in the segments that
+    they are won into.
     """
 
     targets: pd.DataFrame | None
@@ -72,7 +75,10 @@ def set_targets(
     -------
     TargetsResult
     """
-    past = _past(data, settings)
+    through = "segment" in settings.targets.split and pass_through(data.facts)
+    whole = through or "segment" not in settings.targets.split
+    unit = "market" if whole else "market segment"
+    past = _past(data, whole)
     if past is None:
         return TargetsResult(None, Notes(warnings=(
             "No targets: the data hold no revenue by month, so there is no last year to grow from. Purchases or"
@@ -81,7 +87,7 @@ def set_targets(
     calendar = Calendar.of(settings.plan, settings.targets.period)
     regions = data.markets.drop_duplicates("market_id").set_index("market_id")["region"]
     region, _ = pd.factorize(past.cells["market_id"].map(regions).astype(object).fillna(""), sort=True)
-    if "segment" not in settings.targets.split:
+    if whole:
         value_cells = _values_by_market(value_cells)
     billed = settings.economics.relationship == "contractual"
     cells = forecast_cells(data, past, value_cells, scores, budget, calendar, settings.plan.years, billed, region)
@@ -114,7 +120,7 @@ def set_targets(
     reach = float(cells.mu.sum() - ndtri(settings.targets.attainment) * company_sigma)
     gap = None
     if p_company < settings.targets.attainment or published < goal:
-        gap = gap_of(goal, min(reach, published), published, cells, settings, data)
+        gap = gap_of(goal, min(reach, published), published, cells, settings, data, unit)
     numbers = {
         "goal_revenue": goal,
         "base_revenue": round(base, 2),
@@ -136,10 +142,11 @@ def set_targets(
         "forecast_weights": dict(zip(("structure", "history", "carried"), map(float, cells.weights), strict=True)),
         "spread": {"company": company_sigma / max(float(cells.mu.sum()), 1e-9), "source": cells.spread.source},
         "field_notes": said,
+        "set_by": unit,
+        "entry_segments": entry_segments(data.history) if through else None,
     }
-    return TargetsResult(
-        table, notes_of(numbers, table, cells, low, high, past, settings, margin_rate, value_cells, budget)
-    )
+    notes = notes_of(numbers, table, cells, low, high, past, settings, margin_rate, value_cells, budget)
+    return TargetsResult(over_segments(table, data, calendar) if through else table, notes)
 
 
 def limits(cells: CellForecast, billed: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -155,12 +162,13 @@ def limits(cells: CellForecast, billed: bool) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def _past(data: MarketData, settings: Settings) -> CellHistory | None:
+def _past(data: MarketData, whole: bool) -> CellHistory | None:
+    """``whole``: markets with all their segments together."""
     history = data.history
     if history is None or history.empty or not float(np.nansum(history["revenue"].to_numpy(dtype=float))) > 0:
         return None
     cells = history if data.cells is None or data.cells.empty else data.cells
-    if "segment" not in settings.targets.split:
+    if whole:
         history, cells = history.assign(segment="All"), cells.assign(segment="All")
     return CellHistory.of(history, cells)
 

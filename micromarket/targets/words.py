@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 
 from micromarket.config import Settings
-from micromarket.formats import money
+from micromarket.formats import listed, money, plural
 from micromarket.market_data import MarketData
 from micromarket.notes import Assumption, Check, Notes
 from micromarket.targets.cells import HIGHEST, LOWEST, CellForecast
 from micromarket.targets.forecast import CellHistory
 
 LAST_YEAR = "same months of last year"
+
+
+def _verb(n: int) -> str:
+    return "is" if n == 1 else "are"
 
 
 def base_source(past: CellHistory) -> str:
@@ -24,7 +28,7 @@ def base_source(past: CellHistory) -> str:
 
 
 def gap_of(
-    goal: float, reach: float, published: float, cells: CellForecast, settings: Settings, data: MarketData
+    goal: float, reach: float, published: float, cells: CellForecast, settings: Settings, data: MarketData, unit: str
 ) -> dict[str, Any]:
     missing = max(goal - reach, 0.0)
     currency = settings.company.currency
@@ -47,9 +51,10 @@ def gap_of(
                 f"At today's average spend per new customer that takes {takes}"
                 " or more, as each further customer costs more than the average."
             )
-    if cells.capped_by_reps.any():
+    held = int(cells.capped_by_reps.sum())
+    if held:
         words.append(
-            f"{int(cells.capped_by_reps.sum()):,} market segments are held back by the capacity of their reps."
+            f"{plural(held, unit)} {_verb(held)} held back by the capacity of {'its' if held == 1 else 'their'} reps."
         )
     if published < goal:
         words.append(
@@ -66,6 +71,7 @@ def notes_of(
 ) -> Notes:  # fmt: skip
     warnings, assumptions = [], []
     months = len(past.months)
+    unit = numbers["set_by"]
     base = "last year" if numbers["base_source"] == LAST_YEAR else "that run rate"
     if months < 24:
         how = "and no year could be held back to test it" if not cells.backtest_months else "so its test was short"
@@ -77,16 +83,16 @@ def notes_of(
     below = int((LOWEST * cells.base > cells.mu * (1 + 1e-9)).sum())
     above = int((HIGHEST * cells.base < cells.mu * (1 - 1e-9)).sum())
     if below:
-        warnings.append(f"{below:,} of {len(low):,} market segments are forecast below {LOWEST:.0%} of {base}; their"
-                        " target may fall that far, as a target out of reach moves nobody.")  # fmt: skip
+        warnings.append(f"{below:,} of {plural(len(low), unit)} {_verb(below)} forecast below {LOWEST:.0%} of {base};"
+                        " their target may fall that far, as a target out of reach moves nobody.")  # fmt: skip
     if above:
-        warnings.append(f"{above:,} of {len(low):,} market segments are forecast above {HIGHEST:.0%} of {base};"
+        warnings.append(f"{above:,} of {plural(len(low), unit)} {_verb(above)} forecast above {HIGHEST:.0%} of {base};"
                         " their target may rise that far.")  # fmt: skip
     if cells.capped_by_reps.any():
-        warnings.append(f"In {int(cells.capped_by_reps.sum()):,} market segments the reps can't win all the customers"
+        warnings.append(f"In {plural(int(cells.capped_by_reps.sum()), unit)} the reps can't win all the customers"
                         " of forecast and budget; their target stops at the reps' capacity.")  # fmt: skip
     if cells.capped_by_potential.any():
-        warnings.append(f"In {int(cells.capped_by_potential.sum()):,} market segments the forecast would exceed the"
+        warnings.append(f"In {plural(int(cells.capped_by_potential.sum()), unit)} the forecast would exceed the"
                         " market's potential; their target stops there.")  # fmt: skip
     if numbers["gap"]:
         warnings.append(numbers["gap"]["text"])
@@ -96,8 +102,16 @@ def notes_of(
         warnings.append("The targets count on today's spend, as there is no recommended budget.")
     if margin_rate is None:
         warnings.append("No margin: neither plan.yml nor the purchases say what share of revenue is margin.")
+    if numbers["entry_segments"] is not None:
+        into = listed([f"“{name}”" for name in numbers["entry_segments"]]) or "none of them of late"
+        text = (
+            "Customers pass from segment to segment as they buy, so targets, odds and limits are set by market. A"
+            " market's revenue is split as last year's purchases were, by the segment that the buyer was in then; new"
+            f" customers are won into {into}"
+        )
+        assumptions.append(Assumption(text, "how the segments are made"))
     if cells.spread.source == "assumed":
-        assumptions.append(Assumption("A typical market segment ends within about 10% of its forecast, the company"
+        assumptions.append(Assumption(f"A typical {unit} ends within about 10% of its forecast, the company"
                                       " within 6% (standard deviations)", "default of ours"))  # fmt: skip
     assumptions.append(Assumption(f"A target lies between {LOWEST:.0%} and {HIGHEST:.0%} of {base} unless the"
                                   " forecast itself lies outside", "default of ours"))  # fmt: skip
@@ -108,7 +122,7 @@ def notes_of(
     checks = (
         Check("targets add up to the published total to the cent", rows == round(numbers["published_revenue"] * 100),
               f"rows {rows / 100:,.2f}, published {numbers['published_revenue']:,.2f}"),
-        Check("every market segment has the same odds inside its limits", True if numbers["field_notes"] else
+        Check(f"every {unit} has the same odds inside its limits", True if numbers["field_notes"] else
               bool(np.ptp(_free_odds(cells, table, low, high)) < 0.02), f"{numbers['p_cell']:.0%}"),
     )  # fmt: skip
     return Notes(numbers, tuple(assumptions), tuple(warnings), checks)
