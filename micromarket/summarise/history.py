@@ -41,7 +41,7 @@ def market_history(
     elif purchases is not None:
         p = purchases.mutate(month=purchases.date.truncate("M"))
         monthly = p.semi_join(known, "month").group_by(by).aggregate(
-            revenue=p.amount.sum(), active_customers=p.customer_id.nunique().cast("float64")
+            revenue=p.amount.sum(), active_customers=p.customer_id.nunique(where=p.amount > 0).cast("float64")
         )  # fmt: skip
         frames.append(monthly.to_pandas())
         first_day = purchases.date.min().execute()
@@ -87,7 +87,9 @@ def market_cells(
     elif purchases is not None:
         bought = purchases.filter((purchases.date > year_ago) & (purchases.date <= as_of))
         # without a contract nobody says goodbye: who hasn't bought for a year is off the books
-        parts.append(bought.group_by(by).aggregate(customers=ibis._.customer_id.nunique().cast("float64")).to_pandas())
+        # … and so is who only sent things back
+        buyers = bought.filter(bought.amount > 0).group_by(by)
+        parts.append(buyers.aggregate(customers=ibis._.customer_id.nunique().cast("float64")).to_pandas())
         parts.append(bought.group_by(by).aggregate(revenue_last_year=ibis._.amount.sum()).to_pandas())
     else:
         parts.append(everyone.rename(columns={"known": "customers"}))

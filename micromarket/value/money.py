@@ -185,6 +185,7 @@ def _summary(now: np.ndarray, new: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
+_GONE = 0.01  # share of a segment's known customers on the books below which it is one of those who have gone
 _PSEUDO_CUSTOMERS = 20.0  # of the segment, when the share of known customers that is active is estimated
 
 
@@ -197,10 +198,14 @@ def per_active_customer(
     customer is shrunk towards its segment's ratio; ``alike``: it is the segment's everywhere.
     """
     cells, active = model.cells, weights.customers
-    of_segment = cells.by_label(model.customers) / np.maximum(cells.by_label(active), 1.0)
-    ratio = np.maximum(of_segment, 1.0)[cells.label]
+    known, on_books = cells.by_label(model.customers), cells.by_label(active)
+    # a segment of those who have gone holds next to nobody: what they may still bring is nobody's on the books
+    gone = on_books < _GONE * known
+    ratio = np.where(gone, 1.0, np.maximum(known / np.maximum(on_books, 1.0), 1.0))[cells.label]
+    left = gone[cells.label]
     if not alike:
-        ratio = (model.customers + _PSEUDO_CUSTOMERS * ratio) / (active + _PSEUDO_CUSTOMERS)
+        own = (model.customers + _PSEUDO_CUSTOMERS * ratio) / (active + _PSEUDO_CUSTOMERS)
+        ratio = np.where(left, 1.0, own)
     now = ["clv", "clv_low", "clv_high"]
     before = by_cell["clv"].to_numpy()
     cell_values = by_cell[now].mul(ratio, axis=0)
