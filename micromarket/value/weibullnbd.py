@@ -84,7 +84,9 @@ class WeibullNBD(Parametric, BaseEstimator):
             return -value / n + 0.5 * away @ away / n, -gradient / n + away / sd / n
 
         bounds = [(m - 9.0, m + 9.0) for m in centre[:4]] + [(np.log(0.2), np.log(5.0))]
-        found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": self.tolerance})
+        # by the gradient alone: the default stops earlier, where the value hardly changes
+        stop = {"gtol": self.tolerance, "ftol": 1e-14}
+        found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=stop)
         theta = found.x
         hessian = np.empty((5, 5))
         for j in range(5):
