@@ -168,3 +168,18 @@ def test_olist_rates(shared_data):
     assert numbers["lag_days"] == pytest.approx(49.1, rel=0.02)
     assert numbers["total"]["leads"] == pytest.approx(targets["new_customers"].sum() / 0.10525, rel=0.02)
     assert numbers["rates"]["sql"] is None
+
+
+def test_leads_that_name_none_of_the_plans_segments_tell_the_rates_of_their_market():
+    leads = make_leads()
+    cells = pd.DataFrame(
+        [(f"m{i}", s) for i in range(8) for s in ("New", "Frequent")], columns=["market_id", "segment"]
+    )
+    known = estimate_conversion(leads, cells[["market_id"]].drop_duplicates().assign(segment="A"), pd.Timestamp(AS_OF))
+    found = estimate_conversion(leads, cells, pd.Timestamp(AS_OF))
+    assert found.unplaced == 0
+    assert found.cells[["market_id", "segment"]].to_numpy().tolist() == cells.to_numpy().tolist()
+    assert found.cells["won"].to_numpy()[::2] == pytest.approx(known.cells["won"].to_numpy())
+    assert found.cells["won"].to_numpy()[1::2] == pytest.approx(known.cells["won"].to_numpy())
+    anonymous = estimate_conversion(leads.assign(segment=None), cells, pd.Timestamp(AS_OF))
+    assert anonymous.cells.equals(found.cells)

@@ -243,6 +243,72 @@ def test_odd_plans_and_splits():
     assert calendar.month_to_period.sum(axis=1) == pytest.approx(np.ones(4))
 
 
+STATIONS = {"New in the last 3 months": 0.25, "Frequent": 0.6, "Gone quiet": 0.15}
+
+
+def make_stations(**how) -> tuple[MarketData, pd.DataFrame]:
+    """The shop with segments made from behaviour: everybody is won as new, and buys more elsewhere later."""
+    data, values, *_ = make_company(segments=("All",), **how)
+    parts = []
+    for segment, share in STATIONS.items():
+        part = data.history.assign(segment=segment)
+        tilt = np.where(part["market_id"] == "m00000", {"Frequent": 1.4}.get(segment, 0.4), 1.0)
+        spring = np.where((part["month"].dt.month == 4) & (segment == "Gone quiet"), 3.0, 1.0)
+        part[["revenue", "active_customers"]] = part[["revenue", "active_customers"]].mul(share * tilt * spring, axis=0)
+        if not segment.startswith("New"):
+            part["new_customers"] = 0
+        parts.append(part)
+    history = pd.concat(parts, ignore_index=True)
+    # today's segments: last year's new customers are frequent or quiet by now
+    cells = pd.concat([data.cells.assign(segment=s) for s in STATIONS], ignore_index=True)
+    values = pd.concat([values.assign(segment=s) for s in STATIONS], ignore_index=True)
+    facts = {"segmentation": {"source": "derived", "at_start": False}}
+    return dataclasses.replace(data, history=history, cells=cells, facts=facts), values
+
+
+@pytest.mark.parametrize("period", ["week", "month", "quarter"])
+def test_customers_are_won_into_the_segment_they_enter_and_revenue_follows_the_purchases(period):
+    data, values = make_stations()
+    result = set_targets(data, values, None, None, make_settings(period=period))
+    table, numbers = result.targets, result.notes.numbers
+    assert cents(table["revenue"]) == round(numbers["goal_revenue"] * 100)
+    assert cents(table["margin"]) == round(numbers["total"]["margin"] * 100)
+    assert not table.duplicated(["market_id", "segment", "period"]).any()
+    won = table.groupby("segment")["new_customers"].sum()
+    assert won.drop("New in the last 3 months").eq(0).all()
+    assert won["New in the last 3 months"] == numbers["total"]["new_customers"] > 0
+    assert numbers["entry_segments"] == ["New in the last 3 months"]
+    # the market's target is the one it has without segments; so are its odds
+    plain = set_targets(data, values, None, None, make_settings(period=period, split=("market",))).targets
+    keys = ["market_id", "period"]
+    both = table.groupby(keys)[["new_customers", "revenue", "margin"]].sum()
+    wanted = plain.set_index(keys)[["new_customers", "revenue", "margin"]].sort_index()
+    assert both.to_numpy() == pytest.approx(wanted.to_numpy(), abs=0.005)
+    assert table.groupby("market_id")["p_attain"].nunique().eq(1).all()
+    if period == "month":  # what was bought of whom last year says where this year's revenue comes from
+        others = table[table["market_id"] != "m00000"].groupby("segment")["revenue"].sum()
+        before = data.history[data.history["month"] >= "2025-07-01"].query("market_id != 'm00000'")
+        before = before.groupby("segment")["revenue"].sum()
+        assert (others / others.sum()).to_numpy() == pytest.approx((before / before.sum()).to_numpy(), abs=0.01)
+        quiet = table[table["segment"] == "Gone quiet"].groupby("period")["revenue"].sum()
+        assert quiet.idxmax() == pd.Timestamp("2027-04-01")
+        own = table[table["market_id"] == "m00000"].groupby("segment")["revenue"].sum()
+        assert own["Frequent"] / own.sum() > 0.75
+    said = " ".join(a.text for a in result.notes.assumptions)
+    assert "“New in the last 3 months”" in said
+    assert all(c.passed for c in result.notes.checks)
+
+
+def test_stations_without_a_year_or_anybody_won_still_add_up():
+    for months, won in ((5, 1), (36, 0)):
+        data, values = make_stations(markets=6, months=months)
+        data = dataclasses.replace(data, history=data.history.assign(new_customers=won * data.history["new_customers"]))
+        result = set_targets(data, values, None, None, make_settings())
+        numbers = result.notes.numbers
+        assert cents(result.targets["revenue"]) == round(numbers["published_revenue"] * 100)
+        assert result.targets["new_customers"].sum() == numbers["total"]["new_customers"]
+
+
 def test_field_round_is_capped_and_zero_sum():
     data, values, *_ = make_company(24)
     data.markets["last_target"] = 1000.0

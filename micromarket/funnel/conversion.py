@@ -79,7 +79,8 @@ def _mature_lag(leads: pd.DataFrame, age: np.ndarray) -> float:
 def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Timestamp) -> Conversion | None:
     """Conversion rates of every cell from the company's own leads.
 
-    Rates shrink from market x segment x channel to channel to company (beta-binomial empirical Bayes). A lead created
+    Rates shrink from market x segment x channel to channel to company (beta-binomial empirical Bayes); where leads name
+    none of the segments in ``cells`` (these may follow from what customers did later), from market x channel. A lead created
     ``a`` days ago counts with the share of leads that would have got that far by now, ``1 - exp(-a / lag)``; the lag to
     an earlier stage is the same part of the whole lag as the stage's place in the funnel.
 
@@ -115,6 +116,8 @@ def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Time
     lag = _mature_lag(leads, age)
 
     keys = ["market_id", "segment", "channel"]
+    asked = cells[["market_id", "segment"]].drop_duplicates()
+    cells = asked if leads["segment"].isin(asked["segment"]).any() else asked.assign(segment="All")
     leads["channel"] = leads["channel"].astype(object).where(leads["channel"].notna(), "unknown")
     whole_market = bool((cells["segment"] == "All").all())
     placed = leads["market_id"].notna() & (leads["segment"].notna() | whole_market)
@@ -168,4 +171,6 @@ def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Time
         wanted[earlier] = np.maximum(wanted[earlier], wanted[later])
     count, won = float(leads["leads"].sum()), float(leads["won"].sum())
     unplaced = float(leads.loc[~placed, "leads"].sum() / count)
+    if cells is not asked:  # leads name none of the plan's segments: a market's rates are those of all its segments
+        wanted = asked.merge(wanted.drop(columns="segment"), on="market_id", how="left")
     return Conversion(stages, company, wanted.reset_index(drop=True), lag, round(count), round(won), unplaced)
