@@ -12,7 +12,7 @@ from micromarket.notes import Assumption
 from micromarket.value.contract_cells import STEP, ContractCells
 from micromarket.value.model import CellModel, Cells, LogQuadratic
 from micromarket.value.pooling import poisson
-from micromarket.value.prior_mean import fit_effects
+from micromarket.value.prior_mean import Surroundings, fit_effects
 from micromarket.value.signal import verdict
 from micromarket.value.spend import money_effects, money_signal, segment_ratio
 from micromarket.value.tenures import SIMPLEST, RetentionModel, Tenures, fit_segments
@@ -35,14 +35,14 @@ def model_contracts(
     cells: Cells,
     counts: pd.DataFrame,
     moments: pd.DataFrame,
-    X: np.ndarray,
+    about: Surroundings,
     margin_rate: float,
     discount_rate: float,
     horizon: int,
     family: str = SIMPLEST,
     calibration: Calibration | None = None,
 ) -> CellModel:
-    """From the counts of :mod:`micromarket.value.summaries`; ``X``: market features (markets, p).
+    """From the counts of :mod:`micromarket.value.summaries`; ``about``: features and neighbours of markets.
 
     ``family``: the retention model (a key of :data:`~micromarket.value.tenures.FAMILIES`); ``calibration``: of the
     rates of leaving to come, from a look back.
@@ -62,14 +62,14 @@ def model_contracts(
     components = [world.signal(), money_signal("monthly value", moments, cells)]
     fixed = verdict(components)["verdict"] == "none"
     lost = cells.total(t.cell, t.customers * t.gone)
-    effects, _ = fit_effects(poisson(lost, cells.total(t.cell, world.expected())), cells, X, fixed=fixed)
+    effects, _ = fit_effects(poisson(lost, cells.total(t.cell, world.expected())), cells, about, fixed=fixed)
     behaviour = effects.posterior_
 
     n, amount = cells.total(t.cell, t.customers), cells.total(t.cell, t.value)
     mean = segment_ratio(cells, amount, n)
     value2 = cells.total(t.cell, counts["value2"].to_numpy(float))
     spread = np.maximum(segment_ratio(cells, value2, n) - mean**2, 0.0)
-    money, level, _ = money_effects(cells, amount, n, n * spread[cells.segment], X, fixed)
+    money, level, _ = money_effects(cells, amount, n, n * spread[cells.segment], about, fixed)
     newer = _price_of_new(cells, counts, mean)
     unit = level * newer * np.exp(money.mean[:, 0] + money.covariance[:, 0, 0] / 2)
 

@@ -27,7 +27,7 @@ from micromarket.value.model import CellModel, Cells
 from micromarket.value.money import Weights, levelled, per_active_customer, settle
 from micromarket.value.noncontractual import model_purchases
 from micromarket.value.observed import model_observed
-from micromarket.value.prior_mean import design
+from micromarket.value.prior_mean import Surroundings
 from micromarket.value.signal import verdict
 from micromarket.value.validation import Holdout
 from micromarket.workspace import Workspace
@@ -79,14 +79,14 @@ def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueR
     pairs = customers.select("market_id", "segment").distinct().to_pandas()
     pairs = pd.concat([pairs, data.cells[["market_id", "segment"]]])
     cells = Cells.of(pairs.astype(object), [str(m) for m in data.markets["market_id"]], together)
-    X = design(data.markets, data.features, cells.market_ids)
+    about = Surroundings.of(data.markets, data.features, cells.market_ids, data.neighbours)
     contractual = dataset.has("subscriptions") and money.relationship == "contractual"
     if contractual:
-        model, holdout = _from_contracts(dataset, customers, cells, X, settings, data)
+        model, holdout = _from_contracts(dataset, customers, cells, about, settings, data)
     elif dataset.has("transactions"):
-        model, holdout = _from_transactions(dataset, customers, cells, X, settings)
+        model, holdout = _from_transactions(dataset, customers, cells, about, settings)
     elif dataset.has("customer_summary"):
-        model, holdout = _from_summary(dataset, customers, cells, X, settings), None
+        model, holdout = _from_summary(dataset, customers, cells, about, settings), None
     else:
         expected = "transactions for a non-contractual relationship (or economics.relationship: contractual)"
         raise InputError([Problem(settings.path.name, expected, column="data")])
@@ -127,7 +127,7 @@ def _customers(dataset: s.Tables, data: MarketData) -> tuple[ibis.Table, bool]:
 
 
 def _from_contracts(
-    dataset: s.Tables, customers: ibis.Table, cells: Cells, X: np.ndarray, settings: Settings, data: MarketData
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, about: Surroundings, settings: Settings, data: MarketData
 ) -> tuple[CellModel, Holdout | None]:
     money, as_of = settings.economics, settings.as_of
     if money.margin_rate is None:
@@ -141,7 +141,7 @@ def _from_contracts(
     moments = s.log_value_moments(customers, contracts)
     holdout = look_back_contracts(dataset, customers, cells, bounds, as_of, since)
     model = model_contracts(
-        cells, counts, moments, X, money.margin_rate, money.discount_rate, money.horizon_months, **_learnt(holdout)
+        cells, counts, moments, about, money.margin_rate, money.discount_rate, money.horizon_months, **_learnt(holdout)
     )  # fmt: skip
     return replace(model, warnings=[*model.warnings, *_missing_ends(counts, bounds, as_of, since)]), holdout
 
@@ -177,7 +177,7 @@ def _missing_ends(counts: pd.DataFrame, bounds: dict[str, Any], as_of: dt.date, 
 
 
 def _from_transactions(
-    dataset: s.Tables, customers: ibis.Table, cells: Cells, X: np.ndarray, settings: Settings
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, about: Surroundings, settings: Settings
 ) -> tuple[CellModel, Holdout | None]:
     money, as_of = settings.economics, settings.as_of
     t = dataset.table("transactions")
@@ -196,13 +196,13 @@ def _from_transactions(
     spend = s.count_spend(customers, buyers)
     holdout = look_back_purchases(days, customers, cells, first, as_of, clock)
     model = model_purchases(
-        cells, counts, spend, X, money.discount_rate, money.horizon_months, **_learnt(holdout)
+        cells, counts, spend, about, money.discount_rate, money.horizon_months, **_learnt(holdout)
     )  # fmt: skip
     return model, holdout
 
 
 def _from_summary(
-    dataset: s.Tables, customers: ibis.Table, cells: Cells, X: np.ndarray, settings: Settings
+    dataset: s.Tables, customers: ibis.Table, cells: Cells, about: Surroundings, settings: Settings
 ) -> CellModel:
     money = settings.economics
     if money.margin_rate is None:
@@ -213,11 +213,11 @@ def _from_summary(
         counts = s.count_purchases(customers, buyers)
         if len(counts):
             spend = s.count_spend(customers, buyers)
-            return model_purchases(cells, counts, spend, X, money.discount_rate, money.horizon_months)
+            return model_purchases(cells, counts, spend, about, money.discount_rate, money.horizon_months)
     counts = s.observed_value(dataset, customers)
     if not len(counts):
         raise _nobody(settings, "customer_summary")
-    return model_observed(cells, counts, X, money.margin_rate)
+    return model_observed(cells, counts, about, money.margin_rate)
 
 
 def _no_margin(settings: Settings) -> InputError:

@@ -12,7 +12,7 @@ from micromarket.value.aging import Aging
 from micromarket.value.look_back_purchases import CELLS
 from micromarket.value.model import CellModel, Cells, LogQuadratic
 from micromarket.value.pooling import Posterior
-from micromarket.value.prior_mean import fit_effects
+from micromarket.value.prior_mean import Surroundings, fit_effects
 from micromarket.value.purchase_cells import BOUGHT, MONTH_1, MONTH_13, THERE, YEAR_1, PurchaseCells
 from micromarket.value.purchases import SIMPLEST, Histories, fit_segments
 from micromarket.value.signal import verdict
@@ -48,13 +48,13 @@ def model_purchases(
     cells: Cells,
     counts: pd.DataFrame,
     spend: pd.DataFrame,
-    X: np.ndarray,
+    about: Surroundings,
     discount_rate: float,
     horizon: int,
     family: str = SIMPLEST,
     calibration: Calibration | None = None,
 ) -> CellModel:
-    """From the counts of :mod:`micromarket.value.summaries`; ``X``: market features (markets, p).
+    """From the counts of :mod:`micromarket.value.summaries`; ``about``: features and neighbours of markets.
 
     ``family``: the purchase model (a key of :data:`~micromarket.value.purchases.FAMILIES`); ``calibration``: of what
     known customers will buy, from a look back.
@@ -69,16 +69,16 @@ def model_purchases(
     components = [world.signal(), money_signal("money per purchase", counts, cells)]
     fixed = verdict(components)["verdict"] == "none"
 
-    world, behaviour = _behaviour(world, cells, X, fixed)
+    world, behaviour = _behaviour(world, cells, about, fixed)
     sums = {
         c: cells.total(histories.cell, counts[c].to_numpy(float, na_value=0.0))
         for c in ("amount", "margin", "amount2", "margin2", "amount_margin", "customers")
     }
     purchases = cells.total(histories.cell, histories.customers * (histories.x + 1))
     variance = basket_variance(histories, counts, cells)
-    money, level, _ = money_effects(cells, sums["amount"], purchases, variance, X, fixed)
+    money, level, _ = money_effects(cells, sums["amount"], purchases, variance, about, fixed)
     unit = level * np.exp(money.mean[:, 0] + money.covariance[:, 0, 0] / 2)
-    margin_rate, margin_sd = margin_ratio(cells, sums, X, fixed)
+    margin_rate, margin_sd = margin_ratio(cells, sums, about, fixed)
 
     weight, baskets = population_weights(spend, cells, histories)
     own_mean = histories.amount / (histories.x + 1)  # summed over the customers of a row
@@ -160,9 +160,9 @@ def model_purchases(
     )
 
 
-def _behaviour(world: PurchaseCells, cells: Cells, X: np.ndarray, fixed: bool) -> tuple[PurchaseCells, Posterior]:
+def _behaviour(world: PurchaseCells, cells: Cells, about: Surroundings, fixed: bool) -> tuple[PurchaseCells, Posterior]:
     """Market effects twice: the first time tells how much of the customers' spread lies between markets."""
-    effects, _ = fit_effects(world.likelihood(), cells, X, k=2, fixed=fixed)
+    effects, _ = fit_effects(world.likelihood(), cells, about, k=2, fixed=fixed)
     if fixed:
         return world, effects.posterior_
     n = cells.total(world.histories.cell, world.histories.customers)
@@ -172,7 +172,7 @@ def _behaviour(world: PurchaseCells, cells: Cells, X: np.ndarray, fixed: bool) -
         - np.stack([cells.by_segment(n * t) / np.maximum(cells.by_segment(n), 1e-9) for t in theta.T], 1)[cells.segment]
     )
     world = world.sharpen((n[:, None] * away**2).sum(axis=0) / n.sum())
-    effects, _ = fit_effects(world.likelihood(), cells, X, k=2, start=effects)
+    effects, _ = fit_effects(world.likelihood(), cells, about, k=2, start=effects)
     return world, effects.posterior_
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from micromarket.value.model import CellModel, Cells, LogQuadratic
 from micromarket.value.pooling import MarketEffects, normal
+from micromarket.value.prior_mean import Surroundings
 from micromarket.value.signal import verdict
 from micromarket.value.spend import money_effects, money_signal, segment_ratio
 
@@ -18,7 +19,7 @@ NO_MODEL = (
 )
 
 
-def model_observed(cells: Cells, counts: pd.DataFrame, X: np.ndarray, margin_rate: float) -> CellModel:
+def model_observed(cells: Cells, counts: pd.DataFrame, about: Surroundings, margin_rate: float) -> CellModel:
     """From :func:`~micromarket.value.summaries.observed_value`."""
     components = [money_signal("revenue per customer", counts, cells)]
     at = cells.locate(counts)
@@ -31,7 +32,7 @@ def model_observed(cells: Cells, counts: pd.DataFrame, X: np.ndarray, margin_rat
     components.append(money_signal("share of repeat buyers", repeat, cells))
     fixed = verdict(components)["verdict"] == "none"
     spread = np.maximum(segment_ratio(cells, amount2, n) - segment_ratio(cells, amount, n) ** 2, 0.0)
-    money, level, _ = money_effects(cells, amount, n, n * spread[cells.segment], X, fixed)
+    money, level, _ = money_effects(cells, amount, n, n * spread[cells.segment], about, fixed)
     unit = level * np.exp(money.mean[:, 0] + money.covariance[:, 0, 0] / 2)
     none = np.zeros((len(cells), 1))
     still = MarketEffects(prior_sd=1e-6, rounds=1).fit(

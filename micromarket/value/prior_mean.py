@@ -1,8 +1,8 @@
-"""Market effects, leaning on what market features explain where that predicts markets left out."""
+"""Market effects, leaning on what market features and neighbours explain where that predicts markets left out."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,36 @@ from micromarket.value.pooling import CellLikelihood, MarketEffects, _root, _sum
 
 FEWEST_MARKETS = 40
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is known of markets besides their customers: ``X`` standardised features (markets, p); ``pairs`` (n, 2)
+    indices of neighbours, both ways."""
+
+    X: np.ndarray
+    pairs: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        markets: pd.DataFrame,
+        features: tuple[str, ...],
+        market_ids: tuple[str, ...],
+        neighbours: pd.DataFrame | None = None,
+    ) -> Surroundings:
+        ids = pd.Index(market_ids)
+        pairs = np.empty((0, 2), int)
+        if neighbours is not None and len(neighbours):
+            pairs = np.stack([ids.get_indexer(pd.Index(neighbours[c])) for c in ("market_id", "neighbour_id")], axis=1)
+            pairs = pairs[(pairs >= 0).all(axis=1)]
+        return cls(design(markets, features, market_ids), pairs)
+
+    def around(self, values: np.ndarray, weight: np.ndarray, prior: float) -> np.ndarray:
+        """Weighted mean of ``values`` over each market's neighbours, drawn to 0 by the weight ``prior``."""
+        here, there = self.pairs.T
+        total = np.bincount(here, weights=(weight * values)[there], minlength=len(values))
+        return total / (np.bincount(here, weights=weight[there], minlength=len(values)) + prior)
 
 
 def design(markets: pd.DataFrame, features: tuple[str, ...], market_ids: tuple[str, ...]) -> np.ndarray:
@@ -36,24 +66,44 @@ def design(markets: pd.DataFrame, features: tuple[str, ...], market_ids: tuple[s
 def fit_effects(
     likelihood: CellLikelihood,
     cells: Cells,
-    X: np.ndarray,
+    about: Surroundings,
     k: int = 1,
     fixed: bool = False,
     start: MarketEffects | None = None,
 ) -> tuple[MarketEffects, bool]:
     """Effects of every cell; also whether features entered their prior mean (they must beat none out of fold).
 
-    ``start``: a fit of the same cells to begin from."""
+    What features leave unexplained may be alike next door: the neighbours' mean enters too if it helps out of fold.
+    ``start``: a fit of the same cells to begin from.
+    """
     effects = MarketEffects(fixed=fixed).fit(likelihood, cells.market, cells.segment, k, start=start)
-    if fixed or X.shape[1] == 0 or len(X) < FEWEST_MARKETS:
+    if fixed or len(about.X) < FEWEST_MARKETS or (about.X.shape[1] == 0 and not len(about.pairs)):
         return effects, False
     y, variance = _market_estimates(effects, cells, k)
-    parts = [_explained(X, y[:, j], variance[:, j]) for j in range(k)]
+    parts = [_prior_mean(about, y[:, j], variance[:, j], effects.market_variance_[j, j]) for j in range(k)]
     explained = np.stack([mean for mean, _ in parts], axis=1)
     if not explained.any():
         return effects, False
     better = MarketEffects().fit(likelihood, cells.market, cells.segment, k, explained[cells.market], effects)
     return _with_doubt(better, np.stack([doubt for _, doubt in parts], axis=1)), True
+
+
+def _prior_mean(
+    about: Surroundings, y: np.ndarray, variance: np.ndarray, between: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What features and then neighbours explain of ``y`` (variance ``variance``, of which ``between`` is the markets'
+    own), and its variance."""
+    mean, doubt = np.zeros(len(y)), np.zeros(len(y))
+    left = y
+    if about.X.shape[1]:
+        mean, doubt, spare = _explained(about.X, y, variance)
+        left = y - spare
+    if len(about.pairs):
+        lag = about.around(left, 1 / variance, 1 / max(between, 1e-9))
+        if lag.std() > 1e-9:
+            more, unsure, _ = _explained((lag / lag.std())[:, None], left, variance)
+            mean, doubt = mean + more, doubt + unsure
+    return mean, doubt
 
 
 def _with_doubt(effects: MarketEffects, variance: np.ndarray) -> MarketEffects:
@@ -80,9 +130,11 @@ def _market_estimates(effects: MarketEffects, cells: Cells, k: int) -> tuple[np.
     return y, np.einsum("mii->mi", covariance) + np.diag(effects.market_variance_)
 
 
-def _explained(X: np.ndarray, y: np.ndarray, variance: np.ndarray, folds: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """What a weighted ridge regression explains of ``y``, and its variance; zeros unless it clearly beats none in
-    markets left out."""
+def _explained(
+    X: np.ndarray, y: np.ndarray, variance: np.ndarray, folds: int = 5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a weighted ridge regression explains of ``y``, its variance, and what it explains of markets left out; zeros
+    unless it clearly beats none there."""
     w = 1 / variance
     fold = np.arange(len(y)) % folds
     spare = {penalty: np.zeros(len(y)) for penalty in PENALTIES}
@@ -94,9 +146,9 @@ def _explained(X: np.ndarray, y: np.ndarray, variance: np.ndarray, folds: int = 
     best = min(PENALTIES, key=lambda penalty: float((w * (y - spare[penalty]) ** 2).sum()))
     gain = nothing - w * (y - spare[best]) ** 2
     if gain.mean() <= 2 * gain.std() / np.sqrt(len(gain)):
-        return np.zeros(len(y)), np.zeros(len(y))
+        return np.zeros(len(y)), np.zeros(len(y)), np.zeros(len(y))
     slope_covariance = np.linalg.inv((X.T * w) @ X + best * w.mean() * np.eye(X.shape[1]))
-    return X @ _ridge(X, y, w, best), np.einsum("mi,ij,mj->m", X, slope_covariance, X)
+    return X @ _ridge(X, y, w, best), np.einsum("mi,ij,mj->m", X, slope_covariance, X), spare[best]
 
 
 def _ridge(X: np.ndarray, y: np.ndarray, w: np.ndarray, penalty: float) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 from micromarket.value.gamma_gamma import GammaGamma
 from micromarket.value.model import Cells
 from micromarket.value.pooling import CellLikelihood, Posterior, gamma, normal, poisson
-from micromarket.value.prior_mean import fit_effects
+from micromarket.value.prior_mean import Surroundings, fit_effects
 from micromarket.value.purchases import FEWEST_CUSTOMERS, Histories
 from micromarket.value.signal import Component, analysis_of_variance
 
@@ -23,7 +23,7 @@ def segment_ratio(cells: Cells, above: np.ndarray, below: np.ndarray) -> np.ndar
 
 
 def money_effects(
-    cells: Cells, amount: np.ndarray, units: np.ndarray, variance: np.ndarray, X: np.ndarray, fixed: bool
+    cells: Cells, amount: np.ndarray, units: np.ndarray, variance: np.ndarray, about: Surroundings, fixed: bool
 ) -> tuple[Posterior, np.ndarray, bool]:
     """Effects on log money per unit. ``amount``, ``units``: sums by cell; ``variance``: of ``amount``, by cell.
 
@@ -36,7 +36,7 @@ def money_effects(
     safe = np.maximum(expected, 1e-100)
     size = np.where(expected > 0, safe**2 / np.maximum(variance, 1e-6 * safe**2), 0.0)
     ratio = np.where(expected > 0, amount / safe, 1.0)
-    effects, used = fit_effects(_net(ratio, size), cells, X, fixed=fixed)
+    effects, used = fit_effects(_net(ratio, size), cells, about, fixed=fixed)
     return effects.posterior_, level, used
 
 
@@ -171,7 +171,7 @@ def _baskets(spend: pd.DataFrame) -> GammaGamma:
 
 
 def margin_ratio(
-    cells: Cells, sums: dict[str, np.ndarray], X: np.ndarray, fixed: bool
+    cells: Cells, sums: dict[str, np.ndarray], about: Surroundings, fixed: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Margin per unit of revenue by cell, shrunk to its segment's, and its standard error.
 
@@ -187,7 +187,7 @@ def margin_ratio(
     known = (sums["amount"] > 0) & (variance > 0)
     precision = np.where(known, 1 / np.maximum(variance, 1e-8), 0.0)
     own = sums["margin"] / np.where(known, sums["amount"], 1.0) - level[s]
-    posterior = fit_effects(normal(own, precision), cells, X, fixed=fixed)[0].posterior_
+    posterior = fit_effects(normal(own, precision), cells, about, fixed=fixed)[0].posterior_
     return level[s] + posterior.mean[:, 0], np.sqrt(posterior.covariance[:, 0, 0])
 
 
