@@ -55,14 +55,15 @@ def contract_values(
             paid = model.discounted_lifetime(money.horizon_months, 0.0, int(age))
             rows.append((name, int(age), paid, months))
     frame = pd.DataFrame(rows, columns=["model", "age", "expected_purchases", "months"])
-    ages = dataset.put("customer_value_ages", frame.astype({"model": "str", "age": "int32"}))
+    frame = frame.astype({"model": "str", "age": "int32"}).assign(p_alive=1.0)
+    ages = dataset.put("customer_value_ages", frame)
     t = customers.inner_join(contracts.filter(contracts.gone == 0), "customer_id")
     days = ibis.greatest(t.end.delta(t.start, unit="day"), 0)
     model_of = ibis.literal(EVERYBODY) if together else t.segment
     t = t.mutate(model=model_of, age=(days.cast("float64") / DAYS_PER_MONTH).floor().cast("int32"))
     t = t.inner_join(ages, ["model", "age"])
     found = t.select(
-        "customer_id", "market_id", "segment", "expected_purchases", "months",
-        p_alive=ibis.literal(1.0), expected_spend=t.value, margin=t.value * money.margin_rate * t.months,
+        "customer_id", "market_id", "segment", "p_alive", "expected_purchases", "months",
+        expected_spend=t.value, margin=t.value * money.margin_rate * t.months,
     )  # fmt: skip
     return found, fits

@@ -162,7 +162,7 @@ def _of_buyers(
     counts = t.group_by(_HISTORY).aggregate(customers=t.count()).to_pyarrow()
     spent = t.filter(t.amount > s.NOTHING)
     spent = spent.mutate(n=spent.x + 1, mean=spent.amount / (spent.x + 1))
-    step = (spent["mean"].ln() * 100).round().cast("int32")
+    step = (spent["mean"].ln() * 100).floor().cast("int32")
     spend = _arrays(
         spent.group_by("model", "n", step=step).aggregate(customers=spent.count(), mean=spent["mean"].mean())
     )

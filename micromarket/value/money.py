@@ -124,7 +124,8 @@ def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int)
         chunk = np.arange(starts[first], starts[last] if last < len(starts) else len(cells))
         away = model.behaviour.draws(chunk, part("behaviour"))
         money = model.money.draws(chunk, part("money"))[:, :, 0]
-        money = money + model.money_slope[chunk] * away[:, :, 0]
+        # luck that makes a market look busy makes it look dear too; the other way round nothing is taken off
+        money = money + np.maximum(model.money_slope[chunk], 0.0) * away[:, :, 0]
         money = money - money.var(axis=0) / 2
         common = normals["shared"][:, cells.segment[chunk]]
         misfit = normals["misfit"].reshape(-1, 1) * model.market_sd[chunk]

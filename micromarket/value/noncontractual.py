@@ -129,6 +129,10 @@ def model_purchases(
     month = np.arange(horizon) + 0.5
     by_tilt = gained @ month
     of_new = aging.sd(cells.segment, 1 - first / path_count[:, -1], by_tilt / path_count[:, -1])
+    # months that nobody has been seen in yet: the look back's error stands in for what is not known of them
+    oldest = np.quantile(histories.T, 0.98) / world.month_days
+    beyond = gained[:, month > oldest].sum(axis=1) / path_count[:, -1]
+    of_new = np.hypot(of_new, beyond * calibration.sd[cells.segment])
     repeats = np.maximum(gained.sum(axis=1), 1e-300)
     of_current = aging.sd(cells.segment, 0.0 * one, by_tilt / repeats)
     return CellModel(

@@ -72,8 +72,8 @@ def purchase_customers(days: ibis.Table, until: dt.date, clock: Clock = STEADY) 
         between = per["last"].delta(per["first"], unit="day").cast("int32")
     else:
         last = clock.column(per["last"])
-        silent = ibis.greatest((clock.days(until) - last).round(), 0).cast("int32")
-        between = ibis.greatest((last - clock.column(per["first"])).round(), per.n - 1).cast("int32")
+        silent = ibis.greatest(_whole(clock.days(until) - last), 0).cast("int32")
+        between = ibis.greatest(_whole(last - clock.column(per["first"])), per.n - 1).cast("int32")
     return per.select(
         "customer_id", "amount", "margin", x=(per.n - 1).cast("int32"), t_x=between, T=(between + silent).cast("int32")
     )
@@ -103,7 +103,7 @@ def count_purchases(customers: ibis.Table, buyers: ibis.Table, later: ibis.Table
             amount2=(t.amount * t.amount).sum(),
             margin2=(t.margin * t.margin).sum(),
             amount_margin=(t.amount * t.margin).sum(),
-            n=positive.cast("float64").sum(),
+            n=ibis.ifelse(positive, 1.0, 0.0).sum(),
             total=ibis.ifelse(positive, log, 0.0).sum(),
             square=ibis.ifelse(positive, log * log, 0.0).sum(),
             **hidden,
@@ -116,7 +116,7 @@ def count_spend(customers: ibis.Table, buyers: ibis.Table) -> pd.DataFrame:
     """Customers by segment, number of purchases n and mean spend per purchase in steps of 1% (for Gamma-Gamma)."""
     t = customers.inner_join(buyers.filter(buyers.amount > NOTHING), "customer_id")
     t = t.mutate(n=t.x + 1)
-    t = t.mutate(step=((t.amount / t.n).ln() * 100).round().cast("int32"))
+    t = t.mutate(step=_whole((t.amount / t.n).ln() * 100))
     by = ["segment", "n", "step"]
     counted = t.group_by(by).aggregate(
         customers=t.customer_id.count().cast("float64"), mean_spend=(t.amount / t.n).mean()
@@ -142,7 +142,7 @@ def contract_customers(dataset: Tables, until: dt.date) -> ibis.Table:
     ended = s.ended_on if "ended_on" in s.columns else ibis.null("date")
     s = s.filter(s.started_on <= day).select("customer_id", "started_on", "monthly_value", ended=ended)
     s = s.mutate(running=s.ended.isnull() | (s.ended > day))
-    s = s.mutate(running=s.running.cast("int32"), ended=ibis.ifelse(s.running, ibis.null("date"), s.ended))
+    s = s.mutate(running=ibis.ifelse(s.running, 1, 0), ended=ibis.ifelse(s.running, ibis.null("date"), s.ended))
     # contracts that end on the same day together, so that it doesn't matter which of them an engine meets first
     ends = s.group_by("customer_id", "ended").aggregate(
         start=s.started_on.min(), running=s.running.sum(), value=s.monthly_value.sum()
@@ -268,16 +268,21 @@ def summary_buyers(dataset: Tables, margin_rate: float | None) -> ibis.Table:
     recency = t.recency_days if "recency_days" in t.columns else ibis.null("float64")
     t = t.filter(t.age_days.notnull() & (t.orders >= 1))
     recency = recency.fill_null(t.age_days)
-    T = t.age_days.round().cast("int32")
-    last = ibis.greatest(t.age_days - recency, 0.0).round().cast("int32")
+    T = _whole(t.age_days)
+    last = _whole(ibis.greatest(t.age_days - recency, 0.0))
     return t.select(
         "customer_id",
         amount=t.revenue,
         margin=t.revenue * (margin_rate if margin_rate is not None else 1.0),
-        x=(t.orders - 1).round().cast("int32"),
+        x=_whole(t.orders - 1),
         t_x=ibis.ifelse(t.orders > 1, ibis.least(last, T), 0).cast("int32"),
         T=T,
     )
+
+
+def _whole(value: ibis.Value) -> ibis.Value:
+    """The nearest whole number; halves go up (engines' own rounding doesn't agree on them)."""
+    return (value + 0.5).floor().cast("int32")
 
 
 def _sorted(table: ibis.Table, by: list[str]) -> pd.DataFrame:

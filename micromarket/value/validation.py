@@ -22,6 +22,11 @@ CLEARLY = 3.0
 #: Standard deviations on the log scale, set by judgement: a model's lasting bias for a company; for a segment beyond
 #: it; what one year differs from the next although the model is right; what a part of a year differs by its season.
 COMPANY_SD, SEGMENT_SD, YEAR_SD, SEASON_SD = 0.25, 0.10, 0.07, 0.20
+#: Log error of a market's value that no amount of its data removes: no model is exact.
+LEAST_MISFIT = 0.015
+
+
+_FIGURES = ("actual", "predicted", "variance")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Calibration:
 
     factor: np.ndarray
     sd: np.ndarray
-    market_sd: float = 0.0
+    market_sd: float = LEAST_MISFIT
 
     @classmethod
     def none(cls, segments: int) -> Calibration:
@@ -130,10 +135,19 @@ def _by_year(windows: Sequence[Window]) -> tuple[list[Window], bool]:
     whole = [y for y in years if (y[0].until - y[-1].cut).days >= 360]
     used = whole or years[:1]
     added = [
-        Window(y[-1].cut, y[0].until, *(sum(getattr(w, k) for w in y) for k in ("predicted", "actual", "variance")))
-        for y in used
-    ]
+        Window(y[-1].cut, y[0].until, **{k: sum(getattr(w, k) for w in y) for k in _FIGURES}) for y in used
+    ]  # fmt: skip
     return added, bool(whole)
+
+
+def _unevenness(windows: Sequence[Window], elasticity: float) -> float:
+    """Standard deviation of a window's log ratio beyond chance: :data:`YEAR_SD`, with the weight of two windows, and
+    what these windows show."""
+    actual, predicted, variance = (np.array([getattr(w, k).sum() for w in windows]) for k in _FIGURES)
+    ratio = np.log((actual + 0.5) / (predicted + 0.5)) / elasticity
+    noise = np.maximum(variance, predicted) / np.maximum(predicted, 0.5) ** 2 / elasticity**2
+    spread = ((ratio - ratio.mean()) ** 2).sum() - noise.sum() * (1 - 1 / len(windows))
+    return float(np.sqrt((2 * YEAR_SD**2 + max(spread, 0.0)) / (2 + len(windows) - 1)))
 
 
 def calibrate(windows: Sequence[Window], elasticity: float = 1.0) -> Calibration:
@@ -146,7 +160,7 @@ def calibrate(windows: Sequence[Window], elasticity: float = 1.0) -> Calibration
     noise = np.stack(
         [np.maximum(w.variance, w.predicted) / np.maximum(w.predicted, 0.5) ** 2 for w in years]
     ) / elasticity**2  # fmt: skip
-    odd = YEAR_SD if whole else SEASON_SD
+    odd = _unevenness(windows, elasticity) if whole else SEASON_SD
     # company: each year's mean over segments, weighted by precision
     weight = 1 / (noise + SEGMENT_SD**2)
     mean = (weight * ratio).sum(axis=1) / weight.sum(axis=1)
@@ -175,18 +189,18 @@ def choose(scores: dict[str, float]) -> str:
 def market_misfit(actual: np.ndarray, predicted: np.ndarray, variance: np.ndarray) -> float:
     """Standard deviation of markets' log error beyond ``variance`` (of actual about predicted, chance and fit).
 
-    Moments, weighted by predicted counts; 0 where chance explains it all.
+    Moments; :data:`LEAST_MISFIT` where chance explains it all.
     """
     use = predicted > 1
     if use.sum() < 10:
-        return 0.0
+        return LEAST_MISFIT
     a, p, v = actual[use], predicted[use], variance[use]
     a = a * p.sum() / max(a.sum(), 1e-9)  # the common level is the calibration's
     excess, scale = (a - p) ** 2 - v, p**2
     # markets weigh by what they tell about the spread, so that the largest ones don't decide alone
     weight = 1 / (v + 0.1**2 * scale) ** 2
     found = (weight * scale * excess).sum() / (weight * scale**2).sum()
-    return float(np.sqrt(np.clip(found, 0.0, 0.5**2)))
+    return float(np.sqrt(np.clip(found, LEAST_MISFIT**2, 0.5**2)))
 
 
 def errors_by_market(
