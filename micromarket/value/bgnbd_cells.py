@@ -6,9 +6,10 @@ from copy import copy
 from functools import partial
 
 import numpy as np
-from scipy.special import digamma, polygamma
+from scipy.special import digamma
 
 from micromarket.value.bgnbd import p_alive, time_terms
+from micromarket.value.gamma_functions import trigamma
 from micromarket.value.model import Cells
 from micromarket.value.pooling import CellLikelihood
 from micromarket.value.purchase_cells import PurchaseCells
@@ -69,7 +70,7 @@ class DropoutCells(PurchaseCells):
             h_alpha = -n * r / alpha**2 + total(cell0, n0 * once**2) * r + total(cell1, n1 * hess[1, 1])
             pb = b[self._pair_cell]
             up = total(self._pair_cell, self._pair_n * (digamma(pb + self._pair_x) - digamma(pb)))
-            up2 = total(self._pair_cell, self._pair_n * (polygamma(1, pb + self._pair_x) - polygamma(1, pb)))
+            up2 = total(self._pair_cell, self._pair_n * (trigamma(pb + self._pair_x) - trigamma(pb)))
             g_drop = total(cell1, n1 * (g[2] - g[3])) - up
             h_drop = total(cell1, n1 * (hess[2, 2] - 2 * hess[2, 3] + hess[3, 3])) + up2
             h_cross = total(cell1, n1 * (hess[1, 2] - hess[1, 3]))
