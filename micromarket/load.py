@@ -12,6 +12,7 @@ import geopandas as gpd
 import ibis
 import pandas as pd
 import pyarrow as pa
+from ibis.common.exceptions import IbisError
 
 from micromarket import geography
 from micromarket.config import CUSTOMER_TABLES, Settings
@@ -141,7 +142,13 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
             problems += error.problems
     sound: dict[str, ibis.Table] = {}
     for table, raw in raws.items():
-        found = check_table(raw, settings.as_of)
+        try:
+            found = check_table(raw, settings.as_of)
+        except IbisError as error:
+            if not raw.source.inside:
+                raise
+            expected = "an engine that knows days and what is no number: DuckDB, Spark, PostgreSQL and their likes"
+            found = [Problem(raw.source.shown_as, expected, value=shown(str(error).splitlines()[0], 160))]
         problems += found
         if not found:
             sound[table] = typed(raw)

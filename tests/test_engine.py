@@ -7,6 +7,7 @@ import datetime as dt
 import inspect
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,8 @@ def test_the_stages_on_spark_are_the_stages_on_duckdb(tmp_path: Path, session: A
 @pytest.mark.filterwarnings("ignore")
 def test_tables_of_a_spark_catalog_are_read_and_checked_there(tmp_path: Path, session: Any) -> None:
     plan = write_company(tmp_path, "non-contractual")
+    customers = pd.read_parquet(tmp_path / "customers.parquet").drop(columns="segment")  # so they are derived there
+    customers.to_parquet(tmp_path / "customers.parquet")
     data, value = both_stages(plan)
     frame = session.read.parquet(str(tmp_path / "transactions.parquet"))
     frame.createOrReplaceTempView("sales")
@@ -349,6 +352,30 @@ def test_a_company_whose_tables_live_in_a_database(tmp_path: Path, kind: str) ->
     compare_stages(data, value, there, value_there)
     with duckdb.connect(str(tmp_path / "warehouse.db")) as db:
         assert db.execute("select count(*) from duckdb_tables()").fetchone() == (1,)  # nothing is left behind
+
+
+def test_a_database_that_can_not_do_it_is_named(tmp_path: Path) -> None:
+    plan = write_company(tmp_path, "contractual")
+    with sqlite3.connect(tmp_path / "shop.db") as db:
+        pd.read_parquet(tmp_path / "subscriptions.parquet").to_sql("contracts", db, index=False)
+    edit(plan, "subscriptions: subscriptions.parquet", "subscriptions: {table: contracts}")
+    edit(plan, "company:", f"engine: {{connection: 'sqlite:///{tmp_path / 'shop.db'}'}}\ncompany:")
+    with pytest.raises(InputError, match="an engine that knows days"):
+        open_dataset(read_settings(plan))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_postgres_and_duckdb_give_identical_counts(local: Engine) -> None:
+    url = os.environ.get("MICROMARKET_TEST_POSTGRES")
+    if url is None:
+        pytest.skip("MICROMARKET_TEST_POSTGRES holds no URL of a scratch database (the driver psycopg is needed too)")
+    pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
+    here, database = on_duckdb(local), DatabaseEngine(EngineSettings("database", connection=url))
+    there = Log({name: database.take(name, table) for name, table in here.tables.items()})
+    mine, other = every_summary(here), every_summary(there)
+    for name in mine:
+        assert_same(mine[name](), other[name](), name)
+    database.close()
 
 
 def test_problems_in_a_database_are_named_without_row_numbers(tmp_path: Path) -> None:

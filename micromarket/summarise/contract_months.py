@@ -72,8 +72,8 @@ def _without_overlap(contracts: ibis.Table) -> ibis.Table:
     per = ibis.window(group_by="customer_id", order_by=["started_on", "ended_on"])
     seen = ibis.window(group_by="customer_id", order_by=["started_on", "ended_on"], preceding=(None, 1))
     t = t.mutate(covered=t.ended_on.max().over(seen))
-    fresh = (t.covered.isnull() | (t.started_on > t.covered + ibis.interval(days=1))).cast("int64")
-    t = t.mutate(fresh=fresh)
+    fresh = t.covered.isnull() | (t.started_on > t.covered + ibis.interval(days=1))
+    t = t.mutate(fresh=ibis.ifelse(fresh, 1, 0))
     t = t.mutate(spell=t.fresh.sum().over(per))
     merged = t.group_by(["customer_id", "market_id", "segment", "spell"]).aggregate(
         started_on=t.started_on.min(), ended_on=t.ended_on.max()
