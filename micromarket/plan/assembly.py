@@ -13,6 +13,7 @@ import pandas as pd
 from micromarket.artefacts import ARTEFACTS, STAGES
 from micromarket.config import Settings
 from micromarket.notes import Assumption, Check, Notes, plain
+from micromarket.plan import customers as people
 from micromarket.plan.checks import check_tables, table_totals
 from micromarket.plan.headline import Card, Story, tell
 from micromarket.potential.plays import Play, play_library
@@ -76,7 +77,13 @@ class Plan:
     markets : DataFrame or GeoDataFrame
         ``market_id, name, region, territory`` and, where the company has boundaries, ``geometry`` (WGS 84).
     segments : DataFrame or None
-        ``segment, customers, clv, new_customer_clv``: value per customer over all markets.
+        ``segment, definition, customers, clv, new_customer_clv``: value per customer over all markets.
+    segments_tell : bool or None
+        Whether a customer's segment says what it is worth (``None``: not judged).
+    acquisition : DataFrame or None
+        What winning a customer costs and brings, by company, channel, segment and market (small groups blank).
+    foresight : mapping or None
+        How the model of value was chosen and did on hidden months (:func:`~micromarket.plan.customers.foresight`).
     spend : DataFrame or None
         ``market_id, channel, current``: last year's money scaled to the plan period.
     plays : mapping
@@ -101,6 +108,9 @@ class Plan:
     tables: Mapping[str, pd.DataFrame]
     markets: pd.DataFrame
     segments: pd.DataFrame | None = None
+    segments_tell: bool | None = None
+    acquisition: pd.DataFrame | None = None
+    foresight: Mapping[str, Any] | None = None
     spend: pd.DataFrame | None = None
     plays: Mapping[str, Play] = field(default_factory=dict)
     totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -181,6 +191,9 @@ class Plan:
                     "reason": no_targets,
                 },
                 "signal": {s: self.number(s, "signal") for s in ("value", "potential")},
+                "segments": people.segments_json(self.segments, self.stages.get("data")),
+                "acquisition": people.cost_json(self.acquisition, self.stages.get("value")),
+                "foresight": self.foresight,
                 "totals": self.totals,
                 "regions": self.regions,
                 "stages": {s: self.stages[s].numbers for s in STAGES if s in self.stages},
@@ -214,8 +227,10 @@ def assemble(workspace: Workspace, settings: Settings) -> Plan:
         Where the data stage has not run into this folder.
     """
     markets = _markets(workspace.read("markets"))
+    min_cell = settings.report.min_cell
     stages = {s: workspace.notes(s) for s in STAGES if s != "plan" and _has_notes(workspace, s)}
-    tables, suppressed = _published(workspace, settings.report.min_cell)
+    stages = people.without_small_groups(stages, min_cell)
+    tables, suppressed = _published(workspace, min_cell)
     missing = {s: _reason(s, stages.get(s)) for s, table in _TABLE_OF.items() if not workspace.has(table)}
 
     checks = [(s, c) for s in STAGES if s in stages for c in stages[s].checks]
@@ -227,12 +242,12 @@ def assemble(workspace: Workspace, settings: Settings) -> Plan:
         if not c.passed
     ]
     if suppressed:
-        fewer = f"fewer than {settings.report.min_cell} customers"
+        fewer = f"fewer than {min_cell} customers"
         which = "1 market has" if suppressed == 1 else f"{suppressed:,} markets have"
         text = f"{which} {fewer}: their customers, share and equity are left out, and the totals leave them out too."
         warnings.append(("plan", text))
 
-    spend, segments = _spend(workspace, tables), _segments(workspace, settings.report.min_cell)
+    spend, segments = _spend(workspace, tables), people.customers_by_segment(workspace, stages.get("data"), min_cell)
     story: Story = tell(settings, stages, tables, markets, segments)
     return Plan(
         company=settings.company.name,
@@ -249,13 +264,16 @@ def assemble(workspace: Workspace, settings: Settings) -> Plan:
         tables=tables,
         markets=markets,
         segments=segments,
+        segments_tell=people.segments_tell(stages.get("data")),
+        acquisition=people.cost_of_winning(workspace),
+        foresight=people.foresight(workspace, stages.get("value")),
         spend=spend,
         plays=play_library(own if (own := settings.path.with_name("plays.yml")).is_file() else None),
         totals={name: table_totals(name, frame) for name, frame in tables.items()},
         assumptions=tuple(_unique((s, a) for s in STAGES if s in stages for a in stages[s].assumptions)),
         warnings=tuple(_unique(warnings)),
         checks=(*checks, *(("plan", c) for c in own_checks)),
-        min_cell=settings.report.min_cell,
+        min_cell=min_cell,
         suppressed=suppressed,
     )
 
@@ -311,18 +329,3 @@ def _spend(workspace: Workspace, tables: Mapping[str, pd.DataFrame]) -> pd.DataF
         return tables["budget"][columns]
     current = workspace.read_if_there("current")
     return None if current is None else pd.DataFrame(current)[columns]
-
-
-def _segments(workspace: Workspace, min_cell: int) -> pd.DataFrame | None:
-    """Value per customer by segment over all markets, for segments of at least ``min_cell`` customers."""
-    cells = workspace.read_if_there("value_cells")
-    if cells is None:
-        return None
-    cells = pd.DataFrame(cells)
-    weighted = cells.assign(clv=cells["clv"] * cells["customers"],
-                            new_customer_clv=cells["new_customer_clv"] * cells["customers"])  # fmt: skip
-    by = weighted.groupby("segment", sort=True)[["customers", "clv", "new_customer_clv"]].sum(min_count=1)
-    by = by[by["customers"] >= max(min_cell, 1)]
-    by["clv"] /= by["customers"]
-    by["new_customer_clv"] /= by["customers"]
-    return by.reset_index() if len(by) else None

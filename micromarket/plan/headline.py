@@ -13,6 +13,7 @@ from micromarket.config import Settings
 from micromarket.formats import chance, count, finite, money, money_range, percent, plural
 from micromarket.formats import odds as odds_of
 from micromarket.notes import Notes
+from micromarket.plan.customers import segments_tell
 from micromarket.plan.direction import Direction, direction
 
 SURE = 0.9  # odds of a gain above which the headline states it without "test first"
@@ -142,7 +143,7 @@ def _no_ranking(f: _Facts) -> str:
     if f.value_ranked:
         return _worth(f)
     segments = f.segments
-    if segments is not None and len(segments) > 1:
+    if segments is not None and len(segments) > 1 and segments_tell(f.stages.get("data")) is not False:
         best = segments.sort_values(["clv", "segment"]).iloc[-1]
         worst = segments.sort_values(["clv", "segment"]).iloc[0]
         if float(best["clv"]) > 1.2 * float(worst["clv"]):

@@ -15,7 +15,15 @@ import typst
 from micromarket.errors import StageError
 from micromarket.formats import day, span
 from micromarket.plan.assembly import Plan
-from micromarket.report import sections_cover, sections_delivery, sections_money, sections_today, sections_trust, style
+from micromarket.report import (
+    sections_cover,
+    sections_customers,
+    sections_delivery,
+    sections_money,
+    sections_today,
+    sections_trust,
+    style,
+)
 from micromarket.report.blocks import Desk, Section
 from micromarket.report.style import label
 
@@ -44,6 +52,7 @@ def sections(desk: Desk) -> list[Section]:
         sections_money.where_money_is(desk),
         sections_money.moves(desk),
         sections_money.shifts(desk),
+        sections_customers.customers(desk) if "budget" in desk.plan.tables else None,
         sections_delivery.targets(desk),
         sections_delivery.funnel(desk),
         sections_delivery.plays(desk),

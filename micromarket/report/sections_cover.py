@@ -104,7 +104,8 @@ def cover(desk: Desk, headline_size: float) -> list[Block]:
         loss = bool((frame["clv"] < 0).any())
         return drawn("clv", "What a customer is worth, by market", desk.money, loss)
     segments = desk.plan.segments
-    if not desk.value_ranked and segments is not None and len(segments) > 1:
+    tell = desk.plan.segments_tell is not False
+    if not desk.value_ranked and tell and segments is not None and len(segments) > 1:
         by = segments.set_index("segment").sort_values("clv", ascending=False)
         shown = pd.DataFrame({"value": by["clv"], "low": np.nan, "high": np.nan}).head(12)
         svg = figures.dots_on_bars(shown, "Lifetime value of a customer, by segment", desk.money)

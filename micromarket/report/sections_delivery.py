@@ -125,7 +125,10 @@ def _by(desk: Desk, frame: pd.DataFrame, column: str) -> Block:
     ]
     if has_last:
         columns.append(Column("Last target", True))
-    columns.append(Column("Odds, mean", True))
+    # where customers pass from segment to segment, odds are those of markets, and say nothing of a segment
+    entry = desk.number("targets", "entry_segments") if column == "segment" else None
+    if entry is None:
+        columns.append(Column("Odds, mean", True))
     total = by.sum()
     rows = []
     for name, r in [*by.iterrows(), ("Total", total)]:
@@ -138,11 +141,16 @@ def _by(desk: Desk, frame: pd.DataFrame, column: str) -> Block:
         ]
         if has_last:
             row.append(desk.money(r["last"]))
-        row.append(odds(r["odds"] / r["weight"]) if r["weight"] > 0 else "–")
+        if entry is None:
+            row.append(odds(r["odds"] / r["weight"]) if r["weight"] > 0 else "–")
         rows.append(row)
     first = float(by["revenue"].iloc[0] / max(total["revenue"], 1e-9))
     finding = f"By {column}: {label(by.index[0], 40)} carries {percent(first)} of the revenue"
-    return table(finding, columns, rows, bold=[len(rows) - 1])
+    note = ""
+    if entry:
+        into = listed([f"“{label(name, 40)}”" for name in entry[:4]])
+        note = f"New customers are won into {into}; revenue counts in the segment that a buyer is in when buying."
+    return table(finding, columns, rows, bold=[len(rows) - 1], note=note)
 
 
 STEPS = {

@@ -6,6 +6,7 @@ from micromarket.formats import chance, count, finite, listed, plural
 from micromarket.plan.assembly import NEEDS
 from micromarket.report import cautions
 from micromarket.report.blocks import Block, Column, Desk, Section, lead, points, table
+from micromarket.report.sections_customers import already_told, foreseen
 from micromarket.report.style import label
 
 ALL_ROWS, MOST_ROWS = 250, 150  # every market up to so many, else the first so many
@@ -84,6 +85,7 @@ def assumptions(desk: Desk) -> Section:
             Column("What the data say", width="6fr"),
         ]
         blocks.append(table("Do markets really differ?", columns, rows, dense=True))
+    blocks += foreseen(desk)
     main, rest = cautions.cautions(plan)
     if main:
         note = f"{plural(len(rest), 'smaller caution')} in the appendix." if rest else ""
@@ -110,6 +112,8 @@ def given(desk: Desk) -> Section | None:
     """The fine print: everything taken as given, what the field said, and smaller cautions."""
     blocks: list[Block] = []
     general, field = cautions.assumptions(desk.plan)
+    if desk.plan.segments is not None and len(desk.plan.segments) > 1:
+        general = [(s, a) for s, a in general if not already_told(s, a.source)]
     columns = [Column("Assumption", width="7fr"), Column("Who says so", width="3.4fr"), Column("For", width="1.7fr")]
     for items, title in ((general, "Assumptions"), (field, "What the people of the field told us")):
         if items:

@@ -36,7 +36,7 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "name": ("Market", "text", "Name of the micromarket"),
     "region": ("Region", "text", "Region it belongs to"),
     "territory": ("Territory", "text", "Sales territory it belongs to"),
-    "segment": ("Segment", "text", "Customer segment"),
+    "segment": ("Segment", "text", "Customer segment; of revenue: the one that a buyer is in when buying"),
     "channel": ("Channel", "text", "Marketing channel"),
     "period": ("Period", "date", "First day of the week, month or quarter"),
     "customers": ("Customers", "count", "Active customers at the plan's data date; blank for small groups"),
