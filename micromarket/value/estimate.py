@@ -123,13 +123,7 @@ def _customers(dataset: s.Tables, data: MarketData) -> tuple[ibis.Table, bool]:
     rules = read_segments(found["rules"])
     assert isinstance(rules, Rules)
     customers = segmented_customers(dataset, rules)
-    modelled = dataset.has("transactions") or dataset.has("subscriptions") or _with_ages(dataset)  # else just observed
-    return customers.filter(customers.market_id.notnull()).drop("acquired_on"), modelled and not found["at_start"]
-
-
-def _with_ages(dataset: s.Tables) -> bool:
-    t = dataset.table("customer_summary")
-    return "age_days" in t.columns and t.age_days.count().execute() > 0
+    return customers.filter(customers.market_id.notnull()).drop("acquired_on"), not found["at_start"]
 
 
 def _from_contracts(
@@ -213,7 +207,8 @@ def _from_summary(
     money = settings.economics
     if money.margin_rate is None:
         raise _no_margin(settings)
-    if _with_ages(dataset):
+    t = dataset.table("customer_summary")
+    if "age_days" in t.columns and t.age_days.count().execute() > 0:
         buyers = s.summary_buyers(dataset, money.margin_rate)
         counts = s.count_purchases(customers, buyers)
         if len(counts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ def model_observed(cells: Cells, counts: pd.DataFrame, about: Surroundings, marg
     repeat = counts.assign(n=counts["customers"], total=counts["repeaters"], square=counts["repeaters"])
     components.append(money_signal("share of repeat buyers", repeat, cells))
     fixed = verdict(components)["verdict"] == "none"
+    # whether markets differ is asked of all customers; what was observed of a segment stands as it is, also where it
+    # follows from behaviour: there is no model that could take the selection for a trait
+    cells = replace(cells, segment=cells.label, segments=cells.labels)
     spread = np.maximum(segment_ratio(cells, amount2, n) - segment_ratio(cells, amount, n) ** 2, 0.0)
     money, level, _ = money_effects(cells, amount, n, n * spread[cells.segment], about, fixed)
     unit = level * np.exp(money.mean[:, 0] + money.covariance[:, 0, 0] / 2)
