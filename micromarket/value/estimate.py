@@ -96,7 +96,15 @@ def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueR
     weights = Weights.of(cells, data.cells)
     observed = all(m["model"] == "observed" for m in model.models)
     servicing = 0.0 if observed else money.servicing_cost
+    by_money = observed and together
+    if by_money:
+        weights = weights.leaning(cells)
     by_cell, by_market = settle(model, weights, servicing, settings.seed)
+    if by_money:  # and so is its range
+        of_new = (by_market["clv"] / by_market["new_customer_clv"]).where(by_market["new_customer_clv"] > 0, 1.0)
+        by_market["clv_low"] = of_new * by_market["new_customer_clv_low"]
+        by_market["clv_high"] = of_new * by_market["new_customer_clv_high"]
+        by_market["customer_equity"] = by_market["customers"] * by_market["clv"]
     won = acquisition_economics(dataset, data, settings, model, weights, by_cell, by_market, servicing)
     if not (observed or contractual):
         alike = signal["verdict"] == "none"

@@ -43,6 +43,11 @@ class Weights:
         of_new, evidence = _shares(cells, new if new.sum() else customers)
         return cls(customers, new, _shares(cells, customers, 0.0)[0], of_new, evidence)
 
+    def leaning(self, cells: Cells) -> Weights:
+        """The same with today's mix leaning on the company's as tomorrow's does: where segments are cut by the money
+        that customers brought, a market's own mix is as much luck as that money."""
+        return replace(self, of_customers=_shares(cells, self.customers)[0])
+
 
 def _shares(cells: Cells, n: np.ndarray, concentration: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Share of each cell in its market's ``n``, and evidence by market; ``concentration``: pseudo-customers of the
@@ -124,8 +129,8 @@ def settle(model: CellModel, weights: Weights, servicing_cost: float, seed: int)
         chunk = np.arange(starts[first], starts[last] if last < len(starts) else len(cells))
         away = model.behaviour.draws(chunk, part("behaviour"))
         money = model.money.draws(chunk, part("money"))[:, :, 0]
-        # luck that makes a market look busy makes it look dear too; the other way round nothing is taken off
-        money = money + np.maximum(model.money_slope[chunk], 0.0) * away[:, :, 0]
+        # luck that makes a market look busy makes it look dear too (or cheap, where busy customers spend less)
+        money = money + model.money_slope[chunk] * away[:, :, 0]
         money = money - money.var(axis=0) / 2
         common = normals["shared"][:, cells.segment[chunk]]
         misfit = normals["misfit"].reshape(-1, 1) * model.market_sd[chunk]
