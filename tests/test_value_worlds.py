@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 from pathlib import Path
 
 import ibis
@@ -10,9 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from micromarket.config import Company, Economics, PlanPeriod, Settings
+from micromarket.config import Company, Economics, PlanPeriod, Settings, read_settings
+from micromarket.errors import InputError
+from micromarket.load import open_dataset
 from micromarket.market_data import MarketData
+from micromarket.summarise import summarise
 from micromarket.value import estimate_value
+from micromarket.value.pooling import MarketEffects, even_normals, poisson
 from micromarket.value.quadrature import residual_paths
 from micromarket.value.sbg import ShiftedBetaGeometric, discount_factors
 
@@ -248,3 +253,178 @@ def test_contracts_that_end_at_renewals() -> None:
     assert result.notes.numbers["new_customer_clv"] == pytest.approx(truth, rel=0.01)
     fitted = result.notes.numbers["models"][0]["parameters"]
     assert fitted["alpha"] / (fitted["alpha"] + fitted["beta"]) == pytest.approx(1.5 / 41.5, rel=0.04)
+
+
+# --- pooling ---------------------------------------------------------------------------------------------------------
+def test_a_few_large_groups_stand_on_their_own_evidence() -> None:
+    """Three segments and three markets, far apart, thousands of departures each: what is unknown of the common mean
+    (three groups tell little about it) doesn't widen the range of a group that is known by itself."""
+    rng = np.random.default_rng(21)
+    truth = np.array([-0.6, 0.1, 0.7])
+    expected = np.array([4000.0, 9000.0, 2500.0])
+    events = rng.poisson(expected * np.exp(truth)).astype(float)
+    index = np.arange(3)
+    for segment in (index, 0 * index):
+        market = index if segment.any() == 0 else 0 * index
+        posterior = MarketEffects().fit(poisson(events, expected), market, segment, 1).posterior_
+        sd = np.sqrt(posterior.covariance[:, 0, 0])
+        assert sd == pytest.approx(1 / np.sqrt(events), rel=0.1)
+        assert posterior.mean[:, 0] == pytest.approx(np.log(events / expected), abs=0.02)
+        normals = even_normals(512, {"market": (1,), "own": (3, 1), "segment": (3, 1)}, 1)
+        assert posterior.draws(index, normals)[:, :, 0].std(axis=0) == pytest.approx(sd, rel=0.15)
+
+
+def test_a_group_without_evidence_gets_the_spread_of_its_peers() -> None:
+    rng = np.random.default_rng(22)
+    markets, sd = 400, 0.3
+    expected = np.where(np.arange(markets) < 20, 1e-6, 500.0)
+    events = rng.poisson(expected * np.exp(rng.normal(0, sd, markets))).astype(float)
+    index = np.arange(markets)
+    posterior = MarketEffects().fit(poisson(events, expected), index, 0 * index, 1).posterior_
+    unseen = np.sqrt(posterior.covariance[:20, 0, 0])
+    assert unseen == pytest.approx(sd, rel=0.15)
+    assert np.abs(posterior.mean[:20, 0]).max() < 0.06
+
+
+# --- segments made from behaviour ------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def behaving(tmp_path_factory: pytest.TempPathFactory):
+    """A company without segments of its own, from its files on: data and value."""
+    folder = tmp_path_factory.mktemp("company")
+    tables, customers, _ = buying_world(41, markets=10)
+    customers.to_parquet(folder / "customers.parquet")
+    tables.table("transactions").to_pandas().to_parquet(folder / "log.parquet")
+    customers[["market_id"]].drop_duplicates().to_csv(folder / "markets.csv", index=False)
+    plan = folder / "plan.yml"
+    plan.write_text(
+        "company: {name: Shop}\nas_of: 2026-06-30\nplan: {start: 2026-07-01, end: 2027-06-30}\n"
+        "economics: {relationship: non-contractual, margin_rate: 0.4}\n"
+        "data: {markets: markets.csv, customers: customers.parquet, transactions: log.parquet}\n"
+    )
+    found = read_settings(plan)
+    with open_dataset(found) as dataset:
+        data = summarise(dataset)
+        return data, estimate_value(dataset, data, found)
+
+
+def test_segments_of_behaviour_share_one_model_of_behaviour(behaving) -> None:
+    """Who is "frequent" was chosen for buying often: a model fitted to them alone would take the choice for a trait."""
+    data, result = behaving
+    assert data.facts["segmentation"]["source"] == "derived"
+    assert [m["segment"] for m in result.notes.numbers["models"]] == ["All"]
+    cells = result.cells
+    assert cells["segment"].nunique() >= 4
+    spread = cells.groupby("market_id")["new_customer_clv"].agg(lambda v: v.max() / v.min())
+    assert spread.to_numpy() == pytest.approx(np.ones(len(spread)), abs=5e-3)  # new customers have no behaviour yet
+    on = cells[cells["customers"] > 0]
+    now = (on["clv"] * on["customers"]).groupby(on["segment"]).sum() / on.groupby("segment")["customers"].sum()
+    frequent, quiet = now[now.index.str.startswith("Frequent")], now["Gone quiet"]
+    assert frequent.max() > 4 * quiet
+    equity = cells["customer_equity"].sum()
+    assert equity == pytest.approx(result.markets["customer_equity"].sum())
+    assert equity == pytest.approx(result.notes.numbers["customer_equity"])
+    assert equity == pytest.approx((cells["clv"] * cells["customers"]).sum())
+
+
+# --- bad data --------------------------------------------------------------------------------------------------------
+def never_missing(result) -> None:
+    for frame in (result.cells, result.markets):
+        numbers = frame.drop(columns=["acquisition_cost", "payback_months"], errors="ignore").select_dtypes("number")
+        assert np.isfinite(numbers.to_numpy()).all(), numbers.columns[~np.isfinite(numbers).all()].tolist()
+    for name in ("clv", "new_customer_clv"):
+        assert (result.markets[f"{name}_low"] <= result.markets[name] + 1e-9).all()
+        assert (result.markets[name] <= result.markets[f"{name}_high"] + 1e-9).all()
+
+
+def shoppers(markets: int, each: int, again: float, seed: int = 31) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Customers (``each`` a market) with one purchase and a Poisson number (mean ``again``) of further ones."""
+    rng = np.random.default_rng(seed)
+    n = markets * each
+    people = pd.DataFrame({"customer_id": np.arange(n), "market_id": [f"m{i % markets:03d}" for i in range(n)]})
+    born = rng.integers(1, 900, n)
+    who = np.repeat(np.arange(n), rng.poisson(again, n))
+    when = np.concatenate([born, np.floor(born[who] * rng.random(len(who)))])
+    log = pd.DataFrame({"customer_id": np.concatenate([np.arange(n), who]), "date": dates(when), "amount": 12.0})
+    return people, log
+
+
+@pytest.mark.parametrize(
+    ("markets", "each", "again"),
+    [(300, 1, 1.5), (1, 1, 0.0), (1, 1, 3.0), (30, 40, 0.0), (2, 3, 0.0), (1, 400, 2.0)],
+    ids=["one customer a market", "one purchase", "one customer", "all buy once", "six who bought once", "one market"],
+)
+def test_hardly_any_evidence_ends_in_a_sound_answer(markets: int, each: int, again: float) -> None:
+    people, log = shoppers(markets, each, again)
+    result = estimate_value(Tables(customers=people, transactions=log), market_data(people), settings())
+    never_missing(result)
+    assert len(result.markets) == markets
+    worth = result.notes.numbers["new_customer_clv"]
+    assert worth > 0.4 * 12 * 0.99  # the first purchase at least
+    if again == 0 and markets * each > 1000:
+        assert worth < 0.4 * 12 * 1.1  # a thousand who never came back: nobody will
+    if each == 1 or again == 0:
+        assert result.notes.numbers["signal"]["verdict"] == "none"
+        assert result.markets["new_customer_clv"].std(ddof=0) < 1e-6 * worth
+
+
+def test_refunds_above_purchases_and_customers_without_any() -> None:
+    people, log = shoppers(20, 40, 2.0)
+    log["amount"] = np.where(log["customer_id"] % 2, 24.0, 12.0)  # every other market spends twice as much
+    poor = people.loc[people["market_id"].isin(["m000", "m001"]), "customer_id"]
+    back = log[log["customer_id"].isin(poor)].groupby("customer_id", as_index=False)["amount"].sum()
+    back = back.assign(amount=-3 * back["amount"], date=AS_OF)
+    silent = pd.DataFrame({"customer_id": np.arange(2000, 2300), "market_id": "silent"})
+    everyone = pd.concat([people, silent])
+    tables = Tables(customers=everyone, transactions=pd.concat([log, back]))
+    result = estimate_value(tables, market_data(everyone), settings())
+    never_missing(result)
+    value = result.markets.set_index("market_id")["new_customer_clv"]
+    even, odd = value[[f"m{i:03d}" for i in range(2, 20, 2)]], value[[f"m{i:03d}" for i in range(3, 20, 2)]]
+    assert value["m000"] < even.min()
+    assert value["m001"] < odd.min()
+    assert even.max() < value["silent"] < odd.min()  # nobody there has bought: between its peers
+    all_back = log.assign(amount=-30.0, date=AS_OF)
+    worse = estimate_value(
+        Tables(customers=people, transactions=pd.concat([log, all_back])), market_data(people), settings()
+    )
+    never_missing(worse)
+
+
+def test_purchases_of_the_future_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "plan.yml").write_text(
+        "company: {name: Early}\nas_of: 2026-06-30\nplan: {start: 2026-07-01, end: 2027-06-30}\n"
+        "economics: {relationship: non-contractual, margin_rate: 0.3}\n"
+        "data: {markets: markets.csv, customers: customers.csv, transactions: log.csv}\n"
+    )
+    (tmp_path / "markets.csv").write_text("market_id\na\n")
+    (tmp_path / "customers.csv").write_text("customer_id,market_id\n1,a\n2,a\n")
+    (tmp_path / "log.csv").write_text("customer_id,date,amount\n1,2026-06-30,5\n2,2026-07-01,5\n")
+    with pytest.raises(InputError, match=r"(?s)log\.csv.*2026-07-01") as refused:
+        open_dataset(read_settings(tmp_path / "plan.yml"))
+    assert "2026-06-30" in str(refused.value)
+
+
+# --- proof -----------------------------------------------------------------------------------------------------------
+@pytest.mark.truth
+def test_values_of_500_markets_are_close_and_their_ranges_hold_the_truth(repo: Path, monkeypatch) -> None:
+    """500 markets of 20 to 20,000 customers; processes that the models describe, and ones that they don't: gamma
+    lifetimes, seasonal and regular buyers, spend that goes with frequency, who pays more stays longer."""
+    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
+    bench = importlib.import_module("value")
+    covered, small = {}, {}
+    for kind, seeds in PROOF.items():
+        rows = pd.DataFrame([bench.run(kind, seed, 500, True) for seed in seeds]).mean(numeric_only=True)
+        error = rows["new_customer_clv: error"]
+        assert error < 0.55 * rows["new_customer_clv: error, all pooled"], kind
+        assert error < 0.90 * rows["new_customer_clv: error, each alone"], kind
+        assert rows["new_customer_clv: error, small"] < 0.8 * rows["new_customer_clv: error, small, each alone"], kind
+        assert rows["new_customer_clv: level"] == pytest.approx(1, abs=0.04), kind
+        covered[kind], small[kind] = rows["new_customer_clv: covered"], rows["new_customer_clv: covered, small"]
+    assert 0.86 <= np.mean(list(covered.values())) <= 0.95, covered
+    assert np.mean(list(small.values())) >= 0.82, small
+    assert min(covered.values()) >= 0.80, covered
+    assert min(small.values()) >= 0.76, small
+
+
+#: Seeds by kind: few where a company takes long.
+PROOF = {"bgnbd": (31,), "gamma": (31,), "steady": (31,), "sbg": (31, 32), "weibull": (31, 32)}
