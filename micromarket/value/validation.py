@@ -23,7 +23,7 @@ CLEARLY = 3.0
 #: it; what one year differs from the next although the model is right; what a part of a year differs by its season.
 COMPANY_SD, SEGMENT_SD, YEAR_SD, SEASON_SD = 0.25, 0.10, 0.07, 0.20
 #: Log error of a market's value that no amount of its data removes: no model is exact.
-LEAST_MISFIT = 0.015
+LEAST_MISFIT = 0.02
 
 
 _FIGURES = ("actual", "predicted", "variance")
