@@ -66,6 +66,7 @@ def build(
     run_dir: Path, n: int = 60, *, seed: int = 1, geometry: bool = True, hostile: bool = False,
     stages: tuple[str, ...] = ("value", "potential", "response", "allocation", "targets", "funnel", "tests"),
     value_signal: str = "clear", potential_signal: str = "clear", null: bool = False, source: str = "estimated",
+    segmentation: dict | None = None,
 ) -> Workspace:  # fmt: skip
     """Writes the tables and notes of the ``stages`` (data always) of a plausible company into ``run_dir``."""
     rng = np.random.default_rng(seed)
@@ -100,7 +101,8 @@ def build(
     ws.write_notes(
         "data",
         Notes({"markets": n, "customers": int(customers.sum() * 1.3), "active_customers": int(customers.sum()),
-               "revenue_last_year": last_revenue, "spend_last_year": None, "features": ["median_income"], "frequency": "week"},
+               "revenue_last_year": last_revenue, "spend_last_year": None, "features": ["median_income"], "frequency": "week",
+               **({} if segmentation is None else {"segmentation": segmentation})},
               warnings=("1.2% of customers lie outside every market and are left out.",)),
     )  # fmt: skip
 
@@ -169,6 +171,115 @@ def _value(ws, rng, ids, customers, clv, signal, spend_share) -> None:
         (), (Check("holdout error below 10%", True, "6.0%"),),
     )  # fmt: skip
     ws.write_notes("value", notes)
+
+
+def worth(share: float = 0.3, p: float = 1e-9, by_construction: bool = False) -> dict:
+    """What a segmentation is said to be worth."""
+    part = {"share": share, "eta_squared": share, "f": 9.0, "p_value": p, "groups": 3}
+    return {
+        "measure": "margin",
+        "by_construction": by_construction,
+        "customers": 5e3,
+        "segment": part,
+        "market": part,
+        "beyond": part,
+        "text": f"Segments explain {share:.0%} of the differences in value between customers.",
+    }
+
+
+def derived(**how) -> dict:
+    """The segments of :data:`SEGMENTS` as if made from behaviour; a fourth holds 3 people, who must not show."""
+    names = [*SEGMENTS, "Rarest"]
+    segments = [
+        {
+            "name": n,
+            "definition": f"Defined as {n.lower()} <b>.",
+            "customers": 3 if n == "Rarest" else 900,
+            "share": 0.3,
+        }
+        for n in names
+    ]
+    entry = [{"segment": n, "customers": 3.0, "first_year_margin": 77.7, "margin": 88.8} for n in names]
+    return {
+        "source": "derived",
+        "derived": True,
+        "at_start": False,
+        "segments": segments,
+        "reason": "",
+        "rules": {"basis": "purchases", "decided_on": "2026-01-01"},
+        "worth": worth(**how),
+        "entry": entry,
+    }
+
+
+def add_customers(ws: Workspace, ids: list[str], correction: float = 1.2, channel: str = "tv") -> None:
+    """A look back that was too low, and what winning customers cost: one channel does not repay, small ones hide."""
+    rows = [
+        ("company", "blended", "company", "company", 9e5, 9000.0, 100.0, 95.0, 105.0, 280.0, 2.8, 9.0),
+        ("company", "paid", "company", "company", 8e5, 5000.0, 160.0, 150.0, 170.0, 280.0, 1.75, 14.0),
+        ("channel", "paid", "search", "search", 3e5, 3000.0, 100.0, 90.0, 110.0, 300.0, 3.0, 8.0),
+        ("channel", "paid", channel, channel, 5e5, 2000.0, 400.0, 350.0, 450.0, 250.0, 0.62, np.nan),
+        ("channel", "paid", "tiny", "tiny", 1e3, *[np.nan] * 7),
+        ("channel", "unpaid", "Referral", "Referral", 0.0, 4000.0, np.nan, np.nan, np.nan, 280.0, np.nan, np.nan),
+        ("channel", "unclaimed", "radio", "radio", 1e5, 0.0, *[np.nan] * 6),
+        *[
+            ("segment", "paid", s, s, 1e5, 1000.0, 100.0, 90.0, 110.0, v, v / 100, m)
+            for s, v, m in zip(SEGMENTS, (60.0, 120.0, 250.0), (np.nan, 10.0, 4.0), strict=True)
+        ],
+        *[("market", "blended", i, i, 1e4, 100.0, 100.0, 90.0, 110.0, 280.0, 2.8, 9.0) for i in ids],
+    ]
+    columns = [
+        "level",
+        "basis",
+        "key",
+        "name",
+        "spend",
+        "new_customers",
+        "cac",
+        "cac_low",
+        "cac_high",
+        "new_customer_clv",
+        "ltv_to_cac",
+        "payback_months",
+    ]
+    ws.write("value_acquisition", pd.DataFrame(rows, columns=columns))
+    n = np.arange(len(ids), dtype=float)
+    by_market = pd.DataFrame(
+        {"market_id": ids, "predicted": 50.0, "actual": 60.0 + n, "low": 40.0, "high": 60.0 + 0.9 * len(ids)}
+    )
+    ws.write("value_holdout", by_market)
+    notes = ws.notes("value")
+    windows = [
+        {"cut": "2025-06-30", "until": "2026-06-30", "predicted": 400.0, "actual": 500.0},
+        {"cut": "2024-06-30", "until": "2025-06-30", "predicted": 350.0, "actual": 500.0},
+    ]
+    holdout = {
+        "cut": "2025-06-30",
+        "what": "purchases",
+        "predicted": 400.0,
+        "actual": 500.0,
+        "error": -0.2,
+        "family": "BG/NBD",
+        "scores": {"BG/NBD": -9.0, "Pareto/NBD": -9.4},
+        "windows": windows,
+    }
+    models = [
+        {"segment": s, "model": "BG/NBD with Gamma-Gamma", "customers": c, "calibration": f}
+        for s, c, f in zip(SEGMENTS, (900.0, 800.0, 4.0), (correction, 1.01, 1.0), strict=True)
+    ]
+    acquisition = {
+        "source": "spend",
+        "spend": 9e5,
+        "new_customers": 9000.0,
+        "blended_cost": 100.0,
+        "paid_cost": 160.0,
+        "spend_unclaimed": 1e5,
+        "customers_unpaid": 4000.0,
+        "ltv_to_cac": 2.8,
+        "payback_months": 9.0,
+    }
+    numbers = {**notes.numbers, "holdout": holdout, "models": models, "acquisition": acquisition}
+    ws.write_notes("value", Notes(numbers, notes.assumptions, notes.warnings, notes.checks))
 
 
 def _potential(ws, rng, ids, addressable, customers, clv, headroom, opportunity, signal) -> None:

@@ -192,3 +192,57 @@ def test_every_market_has_its_region_in_the_json(whole):
     regions = whole.to_json()["regions"]
     assert list(regions) == list(whole.markets["market_id"])
     assert {"Sumatra", "Borneo"} <= set(regions.values())
+
+
+def with_customers(folder: Path, **how) -> Plan:
+    ws = world.build(folder, **how)
+    world.add_customers(ws, list(ws.read("markets")["market_id"]))
+    return assemble(ws, world.settings(folder))
+
+
+def test_the_json_tells_of_segments_cost_and_foresight(tmp_path, schema):
+    told = json.loads(json.dumps(with_customers(tmp_path, segmentation=world.derived()).to_json(), allow_nan=False))
+    jsonschema.validate(told, schema)
+    segments = told["segments"]
+    assert (segments["source"], segments["tell"], segments["explained"]) == ("derived", True, 0.3)
+    assert [s["name"] for s in segments["list"]] == sorted(world.SEGMENTS)
+    assert segments["list"][0]["definition"].startswith("Defined as")
+    assert all(s["new_customer_clv"] is None for s in segments["list"]), "nobody is won into a station"
+    cost = told["acquisition"]
+    assert (cost["blended_cost"], cost["paid_cost"], cost["payback_months"]) == (100, 160, 9)
+    assert [r["name"] for r in cost["rows"]][:4] == ["company", "company", "search", "tv"]
+    assert {r["level"] for r in cost["rows"]} == {"company", "channel", "segment"}
+    ahead = told["foresight"]
+    assert (ahead["model"], ahead["tried"]) == ("BG/NBD", ["BG/NBD", "Pareto/NBD"])
+    assert ahead["corrections"][0] == {"segment": "Prepaid", "factor": 1.2}
+    assert ahead["markets_in_range"] == pytest.approx(0.9, abs=0.02)
+
+
+def test_nothing_about_few_people_leaves_in_the_json(tmp_path):
+    ws = world.build(tmp_path, segmentation=world.derived())
+    world.add_customers(ws, list(ws.read("markets")["market_id"]))
+    stages = assemble(ws, world.settings(tmp_path)).to_json()["stages"]
+    rarest = next(s for s in stages["data"]["segmentation"]["segments"] if s["name"] == "Rarest")
+    assert (rarest["customers"], rarest["share"]) == (None, None)
+    assert "entry" not in stages["data"]["segmentation"], "sums of money over a handful of people"
+    assert [m["customers"] for m in stages["value"]["models"]] == [900, 800, None]
+    assert ws.notes("value").numbers["models"][2]["customers"] == 4, "what the stage said stays as it was"
+
+
+@pytest.mark.parametrize(
+    ("worth", "tell"),
+    [
+        ({}, True),
+        ({"by_construction": True}, False),
+        ({"share": 0.001, "p": 0.2}, False),
+        ({"share": 0.001, "p": 1e-9}, False),
+        (None, None),
+    ],
+)
+def test_segments_lead_only_where_they_tell(tmp_path, worth, tell):
+    segmentation = None if worth is None else world.derived(**worth)
+    plan = plan_of(tmp_path, stages=("value",), value_signal="none", segmentation=segmentation)
+    assert plan.segments_tell is tell
+    assert plan.headline.startswith("Steer by segment") is (tell is not False)
+    if tell is False:
+        assert "noise" in plan.headline

@@ -159,7 +159,7 @@ def test_the_workbook_holds_no_formula_and_every_row(hostile, tmp_path):
         assert not any("<f>" in s or "hyperlink" in s for s in sheets)
     with pytest.warns(UserWarning, match="extension"):  # data bars, which openpyxl doesn't know
         book = openpyxl.load_workbook(path)
-    assert book.sheetnames == ["Read me", "Markets", "Response", "Budget", "Targets", "Funnel", "Tests"]
+    assert book.sheetnames == ["Read me", "Markets", "Response", "Budget", "Targets", "Funnel", "Tests", "Segments"]
     for sheet, table in (("Markets", "scores"), ("Budget", "budget"), ("Targets", "targets")):
         assert book[sheet].max_row == 1 + len(hostile.tables[table])
         assert book[sheet].freeze_panes is not None
@@ -285,3 +285,70 @@ def test_a_stages_sentence_reads_like_one():
     assert formats.prose("Due 2026-08-25: 4,433 USD.", "USD") == "Due 25 August 2026: $4.43k."
     assert formats.prose("Item 2026-13-99 and 4,433 EUR stay.", "USD") == "Item 2026-13-99 and 4,433 EUR stay."
     assert formats.rate_unit([0.0004, 0.003, None])[1] == "per 1,000"
+
+
+def customers_of(folder: Path, **how) -> Plan:
+    ws = world.build(folder, n=24, segmentation=world.derived(), **how)
+    world.add_customers(ws, list(ws.read("markets")["market_id"]), channel="=HYPERLINK(1) <b>")
+    return assemble(ws, world.settings(folder))
+
+
+def test_leaders_read_what_customers_cost_and_how_well_value_was_foreseen(tmp_path):
+    plan = customers_of(tmp_path)
+    before = len(document(Desk(plan_of(tmp_path / "plain", n=24)))["sections"])
+    desk = Desk(plan)
+    data = document(desk)
+    assert len(data["sections"]) == before, "one page stands for customers with and without these data"
+    page = next(s for s in data["sections"] if s["kicker"] == "Customers")
+    assert page["title"].endswith("of margin; winning one costs $100")
+    tables = [b for b in page["blocks"] if b["kind"] == "table"]
+    told = json.dumps(tables, ensure_ascii=False)
+    assert "Defined as prepaid <b>." in told.replace("\u200b", "")
+    assert "Rarest" not in told
+    winning = tables[1]
+    assert winning["title"].startswith("Winning customers through =HYPERLINK(1) <b> costs more than they bring")
+    rows = {row[0].replace("\u200b", ""): row for row in winning["rows"]}
+    assert rows["All money over all new customers"][3] == "$100"
+    assert rows["Channels that spend, and their customers"][3] == "$160"
+    assert rows["=HYPERLINK(1) <b>"][6:] == ["−$150", "not repaid"]
+    assert rows["Referral"][3] == "no spend"
+    assert rows["Radio"][1:4] == ["$100k", "0", "–"]
+    assert "Of a new one" not in told, "nobody is won into a station"
+    sure = json.dumps(next(s for s in data["sections"] if s["kicker"] == "How sure we are"), ensure_ascii=False)
+    assert "Of months hidden from it the model foresaw 25% too few purchases" in sure
+    assert "750 purchases predicted, 1,000 came" in sure
+    assert "simplest that none clearly beat was taken: BG/NBD (the others: Pareto/NBD)" in sure
+    assert "corrected for what the hidden months showed: Prepaid +20%." in sure
+    assert compile_pdf(data, desk.pictures, plan.as_of).startswith(b"%PDF")
+
+
+def test_the_workbook_holds_segments_and_cost_and_greys_what_no_order_supports(tmp_path):
+    plan = customers_of(tmp_path, value_signal="none")
+    with pytest.warns(UserWarning, match="extension"):
+        book = openpyxl.load_workbook(write_workbook(plan, tmp_path / "plan.xlsx"))
+    assert book.sheetnames[-3:] == ["Segments", "Winning customers", "Winning by market"]
+    costs = book["Winning customers"]
+    names = [costs.cell(r, 3).value for r in range(2, costs.max_row + 1)]
+    assert names[:2] == ["company", "company"]
+    assert "=HYPERLINK(1) <b>" in names
+    assert costs.cell(2 + names.index("tiny"), 5).value is None, "few people"
+    market = book["Winning by market"]
+    head = [c.value for c in market[1]]
+    colour = {
+        h: market.cell(2, head.index(h) + 1).font.color.rgb
+        for h in head
+        if market.cell(2, head.index(h) + 1).font.color
+    }
+    grey = {h for h, c in colour.items() if str(c).endswith("A0A8B0")}
+    assert grey == {"Value of a new customer", "Value over cost", "Repaid after, months"}
+    assert {c.value for c in book["Segments"][1]} == {"Segment", "Who is in it", "Customers", "Value per customer"}
+
+
+def test_without_an_order_by_value_no_market_is_shown_above_another(tmp_path):
+    desk = Desk(customers_of(tmp_path, value_signal="none"))
+    told = json.dumps(document(desk))
+    assert "values.svg" not in desk.pictures
+    assert "Value each" not in told
+    assert "worth least" not in told
+    assert "clv" not in payload(render(desk.plan))["columns"]
+    assert {"clv", "new_customer_clv", "customer_equity"} <= workbook.unsupported(desk.plan)

@@ -80,9 +80,9 @@ def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Time
     """Conversion rates of every cell from the company's own leads.
 
     Rates shrink from market x segment x channel to channel to company (beta-binomial empirical Bayes); where leads name
-    none of the segments in ``cells`` (these may follow from what customers did later), from market x channel. A lead created
-    ``a`` days ago counts with the share of leads that would have got that far by now, ``1 - exp(-a / lag)``; the lag to
-    an earlier stage is the same part of the whole lag as the stage's place in the funnel.
+    none of the segments in ``cells`` (these may follow from what customers did later), from market x channel. A lead
+    created ``a`` days ago counts with the share of leads that would have got that far by now, ``1 - exp(-a / lag)``;
+    the lag to an earlier stage is the same part of the whole lag as the stage's place in the funnel.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from micromarket.formats import NOTHING, count, finite, listed, percent, plural
+from micromarket.plan.assembly import Plan
 from micromarket.report import figures, views
 from micromarket.report.blocks import Block, Column, Desk, Section, cards, points, table
 from micromarket.report.sections_money import channel_name
@@ -153,9 +154,9 @@ def _paid_back(desk: Desk, r: Cost) -> list[str]:
     """Cost, what a new customer's value leaves over it, and months until that is repaid."""
     left = desk.signed(r["new_customer_clv"] - r["cac"])
     repaid = finite(r["payback_months"])
-    when = (
-        plural(max(round(repaid), 1), "month") if repaid is not None else "never" if left.startswith("−") else NOTHING
-    )
+    when = "not repaid" if left.startswith("−") else NOTHING
+    if repaid is not None:
+        when = plural(max(round(repaid), 1), "month")
     return [desk.money(r["cac"]), left, when]
 
 
@@ -220,14 +221,18 @@ def _winning_finding(company: Cost, channels: pd.DataFrame) -> str:
 
 def foreseen(desk: Desk) -> list[Block]:
     """How the model of value was chosen, how it did on hidden months, and what was corrected."""
-    found = desk.plan.foresight
+    title, said = foresight_in_words(desk.plan)
+    return [points([desk.prose(text) for text in said], title)] if said else []
+
+
+def foresight_in_words(plan: Plan) -> tuple[str, list[str]]:
+    """A title and a few sentences; none where value is observed, not modelled."""
+    found = plan.foresight
     if found is None:
-        if desk.number("value", "models") and not desk.number("value", "observed"):
-            text = (
-                "The history is too short, or records too little, to hide a part of it and see whether it is foreseen."
-            )
-            return [points([text], "How well values foresee could not be tried")]
-        return []
+        if plan.number("value", "models") and not plan.number("value", "observed"):
+            text = "The history is too short, or records too little, to hide a part of it and try to foresee it."
+            return "How well values foresee could not be tried", [text]
+        return "", []
     windows, what = found["windows"], label(found["what"] or "purchases", 40)
     predicted, actual = (sum(finite(w[k]) or 0.0 for w in windows) for k in ("predicted", "actual"))
     off = predicted / actual - 1 if actual > 0 else None
@@ -235,9 +240,8 @@ def foreseen(desk: Desk) -> list[Block]:
     if off is not None:
         title = f"Months hidden from the model were foreseen to within {percent(max(abs(off), 0.01))}"
     if off is not None and abs(off) >= 0.1:
-        title = (
-            f"Of months hidden from it the model foresaw {percent(abs(off))} too {'many' if off > 0 else 'few'} {what}"
-        )
+        way = "many" if off > 0 else "few"
+        title = f"Of months hidden from it the model foresaw {percent(abs(off))} too {way} {what}"
     parts = "one span" if len(windows) == 1 else f"{len(windows)} spans"
     first, last = windows[-1]["cut"], windows[0]["until"]
     inside = finite(found.get("markets_in_range"))
@@ -254,7 +258,7 @@ def foreseen(desk: Desk) -> list[Block]:
             f" others: {others})."
         )
     said.append(_corrections(found["corrections"], what))
-    return [points([desk.prose(s) for s in said], title)]
+    return title, said
 
 
 def _corrections(found: list[dict], what: str) -> str:

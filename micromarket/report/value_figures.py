@@ -230,7 +230,8 @@ def value_by_market(
         )
         scale(axes, money)
         axes.set_xlabel("Lifetime value of a customer (bar: 90%; small marks: segments)")
-        legend_above(axes, len(segments) + 1)
+        # rows of a legend that is wider than the picture would squeeze the axes
+        legend_above(axes, min(len(segments) + 1, 4 if max(map(len, segments)) < 16 else 3))
         if none:
             title = "Lifetime value doesn't differ between markets beyond chance: the order here means nothing"
         else:

@@ -17,6 +17,7 @@ from xlsxwriter.worksheet import Worksheet
 from micromarket.formats import day, finite, prose, span
 from micromarket.plan.assembly import Plan
 from micromarket.report import cautions
+from micromarket.report.sections_customers import foresight_in_words
 from micromarket.report.style import ACCENT, ACCENT_DARK, ACCENT_PALE, GREY, label
 
 MOST_ROWS = 60_000  # beyond it a sheet sums over segments: people filter it, programs read tables/*.parquet
@@ -36,6 +37,7 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "name": ("Market", "text", "Name of the micromarket"),
     "region": ("Region", "text", "Region it belongs to"),
     "territory": ("Territory", "text", "Sales territory it belongs to"),
+    "definition": ("Who is in it", "text", "What defines a segment that was made from what customers buy"),
     "segment": ("Segment", "text", "Customer segment; of revenue: the one that a buyer is in when buying"),
     "channel": ("Channel", "text", "Marketing channel"),
     "period": ("Period", "date", "First day of the week, month or quarter"),
@@ -84,6 +86,30 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "pair": ("Pair", "text", "Markets that are compared with each other"),
     "test": ("Test", "text", "Name of the test"),
 }  # fmt: skip
+# of the sheets on winning customers; the same columns mean another thing elsewhere
+WINNING = {
+    "level": ("Of", "text", "The whole company, a channel, a segment or a market"),
+    "basis": (
+        "Basis",
+        "text",
+        "blended: all money over all new customers; paid: of channels that customers are booked"
+        " under; unpaid: channels without spend; unclaimed: money of channels that nobody is booked under;"
+        " unknown: nothing says which channel won whom",
+    ),
+    "name": ("Name", "text", "Name of the channel, segment or market"),
+    "spend": ("Spend, a year", "money", "Marketing money of the last year of spend"),
+    "won": ("New customers", "count", "Won in that year; blank for small groups"),
+    "cac": ("Cost of winning one", "money", "Money per new customer, pooled where there are few"),
+    "cac_low": ("Cost, low", "money", "Lower end of its 90% interval"),
+    "cac_high": ("Cost, high", "money", "Upper end of its 90% interval"),
+    "new_customer_clv": ("Value of a new customer", "money", "Expected discounted margin over the horizon"),
+    "ltv_to_cac": ("Value over cost", "ratio", "Below 1 a new customer costs more than it brings"),
+    "payback_months": (
+        "Repaid after, months",
+        "count",
+        "Blank where the margin doesn't repay the cost within the horizon, or the cost is unknown",
+    ),
+}
 _FORMATS = {
     "money": "#,##0;[Red]-#,##0",
     "count": "#,##0.0",
@@ -100,13 +126,18 @@ UNSUPPORTED = (
 )
 
 
+def unsupported_value(plan: Plan) -> bool:
+    """Whether the data don't support an order of markets by what customers are worth."""
+    return bool(plan.number("value", "signal", "verdict") == "none")
+
+
 def unsupported(plan: Plan) -> frozenset[str]:
     """Columns whose order the data don't support: shown in grey."""
     grey: set[str] = set()
     if plan.number("potential", "signal", "verdict") == "none":
         grey |= {"potential_customers", "potential_low", "potential_high", "headroom", "opportunity",
                  "opportunity_share", "quadrant", "play"}  # fmt: skip
-    if plan.number("value", "signal", "verdict") == "none":
+    if unsupported_value(plan):
         grey |= {"clv", "clv_low", "clv_high", "new_customer_clv", "customer_equity"}
     return frozenset(grey)
 
@@ -134,8 +165,25 @@ def write_workbook(plan: Plan, path: str | Path) -> Path:
             first = ["market_id", *names.columns]
             frame = frame[[*first, *(c for c in frame.columns if c not in first)]]
             _sheet(book, title, frame, styles, unsupported(plan) if table == "scores" else frozenset())
+    if plan.segments is not None and len(plan.segments) > 1:
+        _sheet(book, "Segments", plan.segments.dropna(axis="columns", how="all"), styles, frozenset())
+    if plan.acquisition is not None:
+        _winning(plan, plan.acquisition, book, styles)
     book.close()
     return path
+
+
+def _winning(plan: Plan, costs: pd.DataFrame, book: Workbook, styles: Mapping[str, Any]) -> None:
+    """What winning customers costs: company, channels and segments on one sheet, markets on another."""
+    costs = costs.rename(columns={"new_customers": "won"})
+    of_market = costs["level"] == "market"
+    _sheet(book, "Winning customers", costs.loc[~of_market, list(WINNING)], styles, frozenset(), WINNING)
+    markets = costs[of_market & (costs["basis"] == "blended")].rename(columns={"key": "market_id"})
+    if len(markets):
+        grey = frozenset(WINNING) & {"ltv_to_cac", "payback_months", *unsupported(plan)}
+        columns = ["market_id", *(c for c in WINNING if c not in ("level", "basis"))]
+        _sheet(book, "Winning by market", markets[columns], styles, grey if unsupported_value(plan) else frozenset(),
+               COLUMNS | WINNING)  # fmt: skip
 
 
 def over_segments(frame: pd.DataFrame) -> pd.DataFrame:
@@ -213,10 +261,15 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
         _text(sheet, row, 2, card.note, styles["grey"])
         row += 1
     main, rest = cautions.cautions(plan)
+    what, seen = foresight_in_words(plan)
     for title, lines in (
         ("What could be wrong", [(touches, prose(text, plan.currency)) for touches, text in [*main, *rest]]),
         ("Assumptions", [(a.source, prose(a.text, plan.currency)) for _, a in plan.assumptions]),
         ("What this plan can't say yet", list(plan.missing.items())),
+        (
+            "How well value was foreseen",
+            [(what if i == 0 else "", prose(t, plan.currency)) for i, t in enumerate(seen)],
+        ),
         ("Columns in grey", [("Markets", UNSUPPORTED)] if unsupported(plan) else []),
     ):
         if lines:
@@ -231,7 +284,13 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
     row += 1
     row = band("What the columns mean")
     shown = {c for t in plan.tables.values() for c in t.columns} | {"name", "region", "territory"}
-    for column, (heading, _, definition) in COLUMNS.items():
+    meanings = [*COLUMNS.items()]
+    if plan.segments is not None and plan.segments["definition"].notna().any():
+        shown.add("definition")
+    if plan.acquisition is not None:
+        meanings += [(c, m) for c, m in WINNING.items() if c not in COLUMNS]
+        shown |= set(WINNING)
+    for column, (heading, _, definition) in meanings:
         if column in shown:
             _text(sheet, row, 0, heading, styles["strong"])
             _text(sheet, row, 1, column, styles["grey"])
@@ -252,14 +311,17 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
         )
 
 
-def _sheet(book: Workbook, title: str, frame: pd.DataFrame, styles: Mapping[str, Any], grey: frozenset[str]) -> None:
+def _sheet(
+    book: Workbook, title: str, frame: pd.DataFrame, styles: Mapping[str, Any], grey: frozenset[str],
+    known: Mapping[str, tuple[str, str, str]] = COLUMNS,
+) -> None:  # fmt: skip
     sheet = book.add_worksheet(title)
     frame = frame.head(MOST_SHEET_ROWS)
     frozen = 1 + ("name" in frame.columns)
     sheet.freeze_panes(1, frozen)
     sheet.set_row(0, 30)
     for j, column in enumerate(frame.columns):
-        heading, kind, _ = COLUMNS.get(column, (column, "text", ""))
+        heading, kind, _ = known.get(column, (column, "text", ""))
         style = styles[f"grey {kind}" if column in grey else kind]
         values = frame[column].tolist()
         _text(sheet, 0, j, heading, styles["head"])
@@ -285,4 +347,4 @@ def _sheet(book: Workbook, title: str, frame: pd.DataFrame, styles: Mapping[str,
             bar = {"type": "data_bar", "bar_color": "#A9D3D3", "bar_solid": True, "bar_negative_color": "#F0CFB8",
                    "data_bar_2010": True}  # fmt: skip
             sheet.conditional_format(1, j, rows, j, bar)
-    book.define_name(f"{title}_table", f"='{title}'!{xl_range_abs(0, 0, max(rows, 1), last)}")
+    book.define_name(f"{title.replace(' ', '_')}_table", f"='{title}'!{xl_range_abs(0, 0, max(rows, 1), last)}")

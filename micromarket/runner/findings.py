@@ -69,6 +69,8 @@ def _value(n: Mapping[str, Any]) -> list[str]:
 
 def _potential(n: Mapping[str, Any]) -> list[str]:
     top, opportunity = _share(n.get("opportunity_share_top_fifth")), _number(n.get("opportunity"))
+    if (n.get("signal") or {}).get("verdict") == "none":
+        top = ""  # which markets are the top fifth is chance
     return [
         _number(n.get("headroom"), "customers of headroom"),
         f"an opportunity of {opportunity}" if opportunity else "",
