@@ -19,8 +19,8 @@ from scipy.stats import gamma as gamma_distribution
 
 from micromarket.config import Company, Economics, PlanPeriod, Settings
 from micromarket.market_data import MarketData
-from micromarket.value.quadrature import residual_paths
-from micromarket.value.sbg import discount_factors
+from micromarket.value.models.quadrature import residual_paths
+from micromarket.value.models.sbg import discount_factors
 
 AS_OF = dt.date(2026, 6, 30)
 MONTH_DAYS = 365.25 / 12
@@ -175,7 +175,8 @@ def contracts(seed: int, markets: int, kind: str) -> World:
     frame = pd.DataFrame(
         {
             "customer_id": np.arange(n), "started_on": born.astype(np.int32),
-            "ended_on": np.where(gone, np.maximum(np.ceil(born - life), 0), np.nan), "monthly_value": np.round(value, 2),
+            "ended_on": np.where(gone, np.maximum(np.ceil(born - life), 0), np.nan),
+            "monthly_value": np.round(value, 2),
         }
     )  # fmt: skip
     return _world(frame, "subscriptions", m, markets, X, later * MARGIN, new * MARGIN, born, "contractual", ~gone)
@@ -255,7 +256,7 @@ def _calendar_log(
 
 
 def _calendar_time_left(m: np.ndarray, born: np.ndarray, scale: np.ndarray, shape: float, swing: float) -> np.ndarray:
-    """Discounted days, weighted by the season, that who is still there after ``born`` days will be within the horizon."""
+    """Discounted days, weighted by the season, that who is there after ``born`` days will be within the horizon."""
     day = np.arange(0.0, HORIZON * MONTH_DAYS, 7.0) + 3.5
     flow = 7.0 * _season(day, swing) * (1 + DISCOUNT) ** (-day / 365.25)
     ages = np.arange(1.0, 731.0)

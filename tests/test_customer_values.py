@@ -18,12 +18,12 @@ from micromarket.config import read_settings
 from micromarket.errors import InputError
 from micromarket.load import Dataset, open_dataset
 from micromarket.sources import Engine
-from micromarket.value.bgnbd import BetaGeoNBD
 from micromarket.value.customer_values import COLUMNS, customer_values, write_customer_values
+from micromarket.value.models.bgnbd import BetaGeoNBD
+from micromarket.value.models.paretonbd import ParetoNBD
+from micromarket.value.models.weibullnbd import WeibullNBD
 from micromarket.value.outlook import outlook
-from micromarket.value.paretonbd import ParetoNBD
 from micromarket.value.summaries import DAYS_PER_MONTH
-from micromarket.value.weibullnbd import WeibullNBD
 
 
 @pytest.mark.parametrize("make", [BetaGeoNBD, ParetoNBD, WeibullNBD])

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from micromarket.value import BetaGeoNBD, ShiftedBetaGeometric
-from micromarket.value.bdw import BetaDiscreteWeibull
-from micromarket.value.compression import compress
-from micromarket.value.covariates import chain, dummies
-from micromarket.value.mbgnbd import ModifiedBetaGeoNBD
-from micromarket.value.paretonbd import ParetoNBD
+from micromarket.value.models.bdw import BetaDiscreteWeibull
+from micromarket.value.models.compression import compress
+from micromarket.value.models.covariates import chain, dummies
+from micromarket.value.models.mbgnbd import ModifiedBetaGeoNBD
+from micromarket.value.models.paretonbd import ParetoNBD
 
 PURCHASES = [BetaGeoNBD, ModifiedBetaGeoNBD, ParetoNBD]
 CONTRACTS = [ShiftedBetaGeometric, BetaDiscreteWeibull]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import hyp2f1
 
-from micromarket.value import bgnbd, mbgnbd, paretonbd
+from micromarket.value.models import bgnbd, mbgnbd, paretonbd
 
 MODELS = {"bgnbd": bgnbd, "mbgnbd": mbgnbd, "paretonbd": paretonbd}
 

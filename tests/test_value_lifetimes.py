@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from micromarket.value import pareto_terms, weibull_terms
 from micromarket.value.aging import fit_aging
-from micromarket.value.paretonbd import ParetoNBD
+from micromarket.value.models import pareto_terms, weibull_terms
+from micromarket.value.models.paretonbd import ParetoNBD
+from micromarket.value.models.weibullnbd import MOST_ROWS, WeibullNBD
 from micromarket.value.purchases import Histories
 from micromarket.value.spend import spend_by_frequency
-from micromarket.value.weibullnbd import MOST_ROWS, WeibullNBD
 
 Rows = tuple[np.ndarray, ...]
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from scipy.special import hyp2f1
 
 from micromarket.value import BetaGeoNBD, GammaGamma, MarketEffects, ShiftedBetaGeometric
-from micromarket.value.bdw import BetaDiscreteWeibull
-from micromarket.value.bgbb import BetaGeoBetaBinomial
-from micromarket.value.bgnbd import likelihood
-from micromarket.value.compression import compress
-from micromarket.value.mbgnbd import ModifiedBetaGeoNBD
-from micromarket.value.paretonbd import ParetoNBD
+from micromarket.value.models.bdw import BetaDiscreteWeibull
+from micromarket.value.models.bgbb import BetaGeoBetaBinomial
+from micromarket.value.models.bgnbd import likelihood
+from micromarket.value.models.compression import compress
+from micromarket.value.models.mbgnbd import ModifiedBetaGeoNBD
+from micromarket.value.models.paretonbd import ParetoNBD
+from micromarket.value.models.quadrature import beta_nodes
 from micromarket.value.pooling import poisson
-from micromarket.value.quadrature import beta_nodes
 from micromarket.value.signal import analysis_of_variance
 
 BG, MBG, PARETO = BetaGeoNBD, ModifiedBetaGeoNBD, ParetoNBD

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from micromarket.value import BetaGeoNBD, GammaGamma, ShiftedBetaGeometric
-from micromarket.value.bdw import BetaDiscreteWeibull
-from micromarket.value.bgbb import BetaGeoBetaBinomial
-from micromarket.value.mbgnbd import ModifiedBetaGeoNBD
-from micromarket.value.paretonbd import ParetoNBD
+from micromarket.value.models.bdw import BetaDiscreteWeibull
+from micromarket.value.models.bgbb import BetaGeoBetaBinomial
+from micromarket.value.models.mbgnbd import ModifiedBetaGeoNBD
+from micromarket.value.models.paretonbd import ParetoNBD
 
 BG, MBG, PARETO = BetaGeoNBD, ModifiedBetaGeoNBD, ParetoNBD
 

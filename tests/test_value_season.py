@@ -13,7 +13,7 @@ from test_value_worlds import AS_OF, MONTH, Tables, dates, market_data, settings
 from micromarket.value import estimate_value
 from micromarket.value import summaries as s
 from micromarket.value.look_back_purchases import season_clock
-from micromarket.value.paretonbd import ParetoNBD
+from micromarket.value.models.paretonbd import ParetoNBD
 from micromarket.value.season import STEADY, Clock
 
 RATE, SHAPE = 1 / 40, 1.2  # purchases a day on average, and their gamma shape

@@ -17,9 +17,9 @@ from micromarket.load import open_dataset
 from micromarket.market_data import MarketData
 from micromarket.summarise import summarise
 from micromarket.value import estimate_value
+from micromarket.value.models.quadrature import residual_paths
+from micromarket.value.models.sbg import ShiftedBetaGeometric, discount_factors
 from micromarket.value.pooling import MarketEffects, even_normals, poisson
-from micromarket.value.quadrature import residual_paths
-from micromarket.value.sbg import ShiftedBetaGeometric, discount_factors
 
 AS_OF = dt.date(2026, 6, 30)
 MONTH = 365.25 / 12

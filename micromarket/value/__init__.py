@@ -1,15 +1,15 @@
 """Customers to lifetime value: of those now on the books and of those won tomorrow, by market and segment."""
 
-from micromarket.value.bdw import BetaDiscreteWeibull
-from micromarket.value.bgbb import BetaGeoBetaBinomial
-from micromarket.value.bgnbd import BetaGeoNBD
 from micromarket.value.estimate import ValueResult, estimate_value
-from micromarket.value.gamma_gamma import GammaGamma
-from micromarket.value.mbgnbd import ModifiedBetaGeoNBD
-from micromarket.value.paretonbd import ParetoNBD
+from micromarket.value.models.bdw import BetaDiscreteWeibull
+from micromarket.value.models.bgbb import BetaGeoBetaBinomial
+from micromarket.value.models.bgnbd import BetaGeoNBD
+from micromarket.value.models.gamma_gamma import GammaGamma
+from micromarket.value.models.mbgnbd import ModifiedBetaGeoNBD
+from micromarket.value.models.paretonbd import ParetoNBD
+from micromarket.value.models.sbg import ShiftedBetaGeometric
+from micromarket.value.models.weibullnbd import WeibullNBD
 from micromarket.value.pooling import MarketEffects
-from micromarket.value.sbg import ShiftedBetaGeometric
-from micromarket.value.weibullnbd import WeibullNBD
 
 __all__ = [
     "BetaDiscreteWeibull",

@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 from scipy.special import digamma
 
-from micromarket.value.bgnbd import p_alive, time_terms
-from micromarket.value.gamma_functions import trigamma
 from micromarket.value.model import Cells
+from micromarket.value.models.bgnbd import p_alive, time_terms
+from micromarket.value.models.gamma_functions import trigamma
 from micromarket.value.pooling import CellLikelihood
 from micromarket.value.purchase_cells import PurchaseCells
 from micromarket.value.purchases import Histories, PurchaseModel, concentration_within_markets, within_markets

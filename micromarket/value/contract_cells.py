@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from micromarket.value.model import Cells
-from micromarket.value.quadrature import beta_nodes
+from micromarket.value.models.quadrature import beta_nodes
+from micromarket.value.models.sbg import discount_factors
 from micromarket.value.residual_table import _chebyshev, _lagrange
-from micromarket.value.sbg import discount_factors
 from micromarket.value.signal import Component, analysis_of_variance
 from micromarket.value.spend import segment_ratio
 from micromarket.value.tenures import RetentionModel, Tenures, shape_of

@@ -22,8 +22,8 @@ from micromarket.market_data import MarketData
 from micromarket.value import summaries as s
 from micromarket.value.contract_values import contract_values
 from micromarket.value.estimate import ValueResult, _customers
-from micromarket.value.gamma_gamma import GammaGamma
 from micromarket.value.model import EVERYBODY
+from micromarket.value.models.gamma_gamma import GammaGamma
 from micromarket.value.outlook import outlook
 from micromarket.value.purchases import FAMILIES, FEWEST_CUSTOMERS, FEWEST_REPEATERS, SIMPLEST
 

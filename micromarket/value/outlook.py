@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from micromarket.value.paretonbd import ParetoNBD
-from micromarket.value.paretonbd import residual_paths as paths_with_lifetimes
-from micromarket.value.quadrature import residual_paths as paths_with_dropout
+from micromarket.value.models.paretonbd import ParetoNBD
+from micromarket.value.models.paretonbd import residual_paths as paths_with_lifetimes
+from micromarket.value.models.quadrature import residual_paths as paths_with_dropout
+from micromarket.value.models.sbg import discount_factors
+from micromarket.value.models.weibullnbd import WeibullNBD
 from micromarket.value.residual_table import _chebyshev, _lagrange
-from micromarket.value.sbg import discount_factors
 from micromarket.value.summaries import DAYS_PER_MONTH
-from micromarket.value.weibullnbd import WeibullNBD
 
 _POINTS = 20
 _STEPS = 16  # of a month

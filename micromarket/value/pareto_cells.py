@@ -7,8 +7,8 @@ from copy import copy
 import numpy as np
 from scipy.stats import gamma as gamma_distribution
 
-from micromarket.value import weibull_terms as terms
 from micromarket.value.model import Cells
+from micromarket.value.models import weibull_terms as terms
 from micromarket.value.pooling import CellLikelihood
 from micromarket.value.purchase_cells import BOUGHT, MONTH_1, MONTH_13, PATH, YEAR_1, PurchaseCells
 from micromarket.value.purchases import Histories, PurchaseModel, within_markets

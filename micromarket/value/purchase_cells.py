@@ -9,9 +9,9 @@ import numpy as np
 
 from micromarket.value.aging import Aging, fit_aging
 from micromarket.value.model import Cells
+from micromarket.value.models.sbg import discount_factors
 from micromarket.value.pooling import CellLikelihood
 from micromarket.value.purchases import Histories, PurchaseModel
-from micromarket.value.sbg import discount_factors
 from micromarket.value.signal import Component, analysis_of_variance
 from micromarket.value.summaries import DAYS_PER_MONTH
 

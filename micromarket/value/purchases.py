@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from micromarket.value.bgnbd import BetaGeoNBD
 from micromarket.value.model import Cells
-from micromarket.value.paretonbd import ParetoNBD
-from micromarket.value.weibullnbd import WeibullNBD
+from micromarket.value.models.bgnbd import BetaGeoNBD
+from micromarket.value.models.paretonbd import ParetoNBD
+from micromarket.value.models.weibullnbd import WeibullNBD
 
 #: A segment with fewer customers, or fewer repeat buyers, shares the fit of all segments.
 FEWEST_CUSTOMERS, FEWEST_REPEATERS = 200, 30

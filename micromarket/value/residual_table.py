@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from micromarket.value.quadrature import beta_nodes, paths_at_nodes, second_moment
+from micromarket.value.models.quadrature import beta_nodes, paths_at_nodes, second_moment
 
 
 class ResidualTable:
-    """Logarithms of positive outputs of :func:`~micromarket.value.quadrature.residual_paths` on Chebyshev points.
+    """Logarithms of positive outputs of :func:`.quadrature.residual_paths` on Chebyshev points.
 
     For each number of repeat purchases x the outputs are smooth in log(alpha + T) and in the logit of the mean dropout
     probability, so a polynomial through 12 x 6 points is exact to about 4 digits and costs no integral per customer.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from micromarket.value.gamma_gamma import GammaGamma
 from micromarket.value.model import Cells
+from micromarket.value.models.gamma_gamma import GammaGamma
 from micromarket.value.pooling import CellLikelihood, Posterior, gamma, normal, poisson
 from micromarket.value.prior_mean import Surroundings, fit_effects
 from micromarket.value.purchases import FEWEST_CUSTOMERS, Histories

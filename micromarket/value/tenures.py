@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from micromarket.value.bdw import BetaDiscreteWeibull
 from micromarket.value.model import Cells
-from micromarket.value.sbg import ShiftedBetaGeometric
+from micromarket.value.models.bdw import BetaDiscreteWeibull
+from micromarket.value.models.sbg import ShiftedBetaGeometric
 
 FEWEST_CUSTOMERS, FEWEST_LOST = 100, 20
 
@@ -85,7 +85,7 @@ class Tenures:
 
 
 class RetentionModel(Protocol):
-    """What the cells need of :class:`~micromarket.value.sbg.ShiftedBetaGeometric` and its likes."""
+    """What the cells need of :class:`~micromarket.value.models.sbg.ShiftedBetaGeometric` and its likes."""
 
     converged_: bool
     covariance_: np.ndarray

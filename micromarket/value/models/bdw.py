@@ -11,9 +11,9 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import digamma
 
-from micromarket.value.covariates import Likelihood, Linked, shift_link
-from micromarket.value.gamma_functions import log_gamma_ratio, trigamma
-from micromarket.value.retention import RetentionCurve
+from micromarket.value.models.covariates import Likelihood, Linked, shift_link
+from micromarket.value.models.gamma_functions import log_gamma_ratio, trigamma
+from micromarket.value.models.retention import RetentionCurve
 
 
 class BetaDiscreteWeibull(RetentionCurve):
@@ -25,7 +25,7 @@ class BetaDiscreteWeibull(RetentionCurve):
     Parameters
     ----------
     prior_sd, coef_sd, tolerance
-        See :class:`~micromarket.value.retention.RetentionCurve`; the prior on log c is half as wide, around 0.
+        See :class:`~micromarket.value.models.retention.RetentionCurve`; the prior on log c is half as wide, around 0.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class BetaDiscreteWeibull(RetentionCurve):
     coef_ : DataFrame or None
         Covariates x (leaving,): log of the factor on alpha, close to the change of the log rate of leaving.
     log_likelihood_, converged_, covariance_, n_customers_
-        As in :class:`~micromarket.value.sbg.ShiftedBetaGeometric`.
+        As in :class:`~micromarket.value.models.sbg.ShiftedBetaGeometric`.
     """
 
     _names: ClassVar[tuple[str, ...]] = ("alpha", "beta", "c")

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 from scipy.special import betaln, digamma, gammaln
 from sklearn.base import BaseEstimator
 
-from micromarket.value.compression import Counts, compress
-from micromarket.value.gamma_functions import trigamma
-from micromarket.value.newton import Derivatives, Maximum, add_normal_prior, log_scale, maximise
-from micromarket.value.parameters import Parametric
+from micromarket.value.models.compression import Counts, compress
+from micromarket.value.models.gamma_functions import trigamma
+from micromarket.value.models.newton import Derivatives, Maximum, add_normal_prior, log_scale, maximise
+from micromarket.value.models.parameters import Parametric
 
 
 class BetaGeoBetaBinomial(Parametric, BaseEstimator):

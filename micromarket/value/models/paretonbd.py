@@ -11,11 +11,11 @@ import numpy as np
 from numpy.polynomial.legendre import leggauss
 from scipy.special import digamma, gammaln
 
-from micromarket.value.buy_till_you_die import BuyTillYouDie, Rows, negative_binomial
-from micromarket.value.compression import Counts
-from micromarket.value.covariates import Likelihood, Linked, shift_link
-from micromarket.value.gamma_functions import trigamma
-from micromarket.value.pareto_terms import p_alive, residual_paths, time_terms
+from micromarket.value.models.buy_till_you_die import BuyTillYouDie, Rows, negative_binomial
+from micromarket.value.models.compression import Counts
+from micromarket.value.models.covariates import Likelihood, Linked, shift_link
+from micromarket.value.models.gamma_functions import trigamma
+from micromarket.value.models.pareto_terms import p_alive, residual_paths, time_terms
 
 __all__ = ["ParetoNBD", "p_alive", "residual_paths", "time_terms"]
 
@@ -31,13 +31,13 @@ class ParetoNBD(BuyTillYouDie):
     Parameters
     ----------
     prior_sd, coef_sd, tolerance
-        See :class:`~micromarket.value.buy_till_you_die.BuyTillYouDie`.
+        See :class:`~micromarket.value.models.buy_till_you_die.BuyTillYouDie`.
 
     Attributes
     ----------
     r_, alpha_, s_, beta_ : float
     coef_, log_likelihood_, converged_, covariance_, n_customers_
-        As in :class:`~micromarket.value.bgnbd.BetaGeoNBD`.
+        As in :class:`~micromarket.value.models.bgnbd.BetaGeoNBD`.
 
     Examples
     --------

@@ -11,10 +11,10 @@ from scipy.special import digamma, gammaln
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from micromarket.value.compression import Column, distinct
-from micromarket.value.gamma_functions import trigamma
-from micromarket.value.newton import Derivatives, add_normal_prior, log_scale, maximise
-from micromarket.value.parameters import Parametric
+from micromarket.value.models.compression import Column, distinct
+from micromarket.value.models.gamma_functions import trigamma
+from micromarket.value.models.newton import Derivatives, add_normal_prior, log_scale, maximise
+from micromarket.value.models.parameters import Parametric
 
 _CHUNK = 16_384  # rows that stay in the cache
 

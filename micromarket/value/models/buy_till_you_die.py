@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln
 from sklearn.base import BaseEstimator
 
-from micromarket.value.compression import Column, Counts, compress, distinct
-from micromarket.value.covariates import Design, Likelihood, Linked, as_matrix, at_zero, chain
-from micromarket.value.newton import Derivatives, Maximum, add_normal_prior, maximise
-from micromarket.value.parameters import Parametric
+from micromarket.value.models.compression import Column, Counts, compress, distinct
+from micromarket.value.models.covariates import Design, Likelihood, Linked, as_matrix, at_zero, chain
+from micromarket.value.models.newton import Derivatives, Maximum, add_normal_prior, maximise
+from micromarket.value.models.parameters import Parametric
 
 #: More distinct histories than this, and the search begins on every _THIN-th.
 _MANY, _THIN = 60_000, 16
@@ -49,7 +49,7 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
 
     @abstractmethod
     def _link(self, base: np.ndarray, eta: np.ndarray) -> Linked:
-        """See :data:`~micromarket.value.covariates.Link`."""
+        """See :data:`~micromarket.value.models.covariates.Link`."""
 
     @abstractmethod
     def _likelihood(self, counts: Counts) -> Likelihood:
@@ -92,7 +92,7 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         weights : array of shape (n,), optional
             Number of customers per row.
         covariates : array or DataFrame of shape (n, p), optional
-            Numbers (see :func:`~micromarket.value.covariates.dummies`).
+            Numbers (see :func:`~micromarket.value.models.covariates.dummies`).
 
         Raises
         ------

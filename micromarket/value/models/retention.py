@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from micromarket.value.covariates import Design, Likelihood, Linked, as_matrix, at_zero, chain
-from micromarket.value.newton import Derivatives, Maximum, add_normal_prior, maximise
-from micromarket.value.parameters import Parametric
+from micromarket.value.models.covariates import Design, Likelihood, Linked, as_matrix, at_zero, chain
+from micromarket.value.models.newton import Derivatives, Maximum, add_normal_prior, maximise
+from micromarket.value.models.parameters import Parametric
 
 Covariates = ArrayLike | pd.DataFrame | None
 
@@ -51,7 +51,7 @@ class RetentionCurve(Parametric, BaseEstimator, ABC):
 
     @abstractmethod
     def _link(self, base: np.ndarray, eta: np.ndarray) -> Linked:
-        """See :data:`~micromarket.value.covariates.Link`."""
+        """See :data:`~micromarket.value.models.covariates.Link`."""
 
     @abstractmethod
     def _likelihood(self, lost: np.ndarray, stayed: np.ndarray) -> Likelihood:

@@ -12,11 +12,11 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import betaln, digamma, gammaln
 
-from micromarket.value.buy_till_you_die import BuyTillYouDie, Rows, negative_binomial
-from micromarket.value.compression import Column, Counts, distinct
-from micromarket.value.covariates import Linked, dropout_link
-from micromarket.value.gamma_functions import trigamma
-from micromarket.value.quadrature import beta_nodes, paths_at_nodes
+from micromarket.value.models.buy_till_you_die import BuyTillYouDie, Rows, negative_binomial
+from micromarket.value.models.compression import Column, Counts, distinct
+from micromarket.value.models.covariates import Linked, dropout_link
+from micromarket.value.models.gamma_functions import trigamma
+from micromarket.value.models.quadrature import beta_nodes, paths_at_nodes
 
 _CHUNK = 8192  # rows that stay in the cache
 _FEW = 64  # groups that are summed one by one
@@ -79,7 +79,7 @@ class BetaGeoNBD(BuyTillYouDie):
         likelihood). A wide one (2) leaves ordinary data alone and gives a finite answer where, for instance, nobody
         has bought twice.
     coef_sd : float, optional
-        Ridge on the coefficients of covariates, see :class:`~micromarket.value.buy_till_you_die.BuyTillYouDie`.
+        Ridge on the coefficients of covariates, see :class:`~micromarket.value.models.buy_till_you_die.BuyTillYouDie`.
     tolerance : float
         Largest absolute gradient of the mean log-likelihood at convergence.
 
@@ -98,8 +98,8 @@ class BetaGeoNBD(BuyTillYouDie):
 
     See Also
     --------
-    micromarket.value.mbgnbd.ModifiedBetaGeoNBD : customers may leave right after the first purchase.
-    micromarket.value.paretonbd.ParetoNBD : customers may leave at any time.
+    micromarket.value.models.mbgnbd.ModifiedBetaGeoNBD : customers may leave right after the first purchase.
+    micromarket.value.models.paretonbd.ParetoNBD : customers may leave at any time.
 
     Examples
     --------

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from micromarket.value.covariates import Likelihood, Linked, shift_link
-from micromarket.value.retention import RetentionCurve, discount_factors
+from micromarket.value.models.covariates import Likelihood, Linked, shift_link
+from micromarket.value.models.retention import RetentionCurve, discount_factors
 
 __all__ = ["ShiftedBetaGeometric", "discount_factors"]
 
@@ -20,7 +20,7 @@ class ShiftedBetaGeometric(RetentionCurve):
     Parameters
     ----------
     prior_sd, coef_sd, tolerance
-        See :class:`~micromarket.value.retention.RetentionCurve`.
+        See :class:`~micromarket.value.models.retention.RetentionCurve`.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class ShiftedBetaGeometric(RetentionCurve):
 
     See Also
     --------
-    micromarket.value.bdw.BetaDiscreteWeibull : customers' own loss may rise or fall with age.
+    micromarket.value.models.bdw.BetaDiscreteWeibull : customers' own loss may rise or fall with age.
     """
 
     _names: ClassVar[tuple[str, ...]] = ("alpha", "beta")

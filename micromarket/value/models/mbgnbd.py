@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from micromarket.value import bgnbd
-from micromarket.value.buy_till_you_die import Rows
+from micromarket.value.models import bgnbd
+from micromarket.value.models.buy_till_you_die import Rows
 
 
 def time_terms(

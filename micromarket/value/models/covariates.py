@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from micromarket.value.compression import Column, distinct
-from micromarket.value.newton import Derivatives
+from micromarket.value.models.compression import Column, distinct
+from micromarket.value.models.newton import Derivatives
 
 _BLOCK = 2048  # rows that fit the cache
 

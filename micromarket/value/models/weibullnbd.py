@@ -15,8 +15,8 @@ from scipy.special import digamma, gammaln
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from micromarket.value import weibull_terms as terms
-from micromarket.value.parameters import Parametric
+from micromarket.value.models import weibull_terms as terms
+from micromarket.value.models.parameters import Parametric
 
 #: Distinct histories that the fit looks at; of more, every so manieth in order of length, silence and purchases.
 MOST_ROWS = 30_000
@@ -38,8 +38,8 @@ class WeibullNBD(Parametric, BaseEstimator):
     r_, alpha_, s_, beta_, c_ : float
         ``alpha_`` and ``beta_`` in the unit of time of the data.
     log_likelihood_, converged_, covariance_, n_customers_
-        As of :class:`~micromarket.value.bgnbd.BetaGeoNBD`; with more than :data:`MOST_ROWS` distinct histories the
-        log-likelihood is that of the histories looked at, times their share.
+        As of :class:`~micromarket.value.models.bgnbd.BetaGeoNBD`; with more than :data:`MOST_ROWS` distinct histories
+        the log-likelihood is that of the histories looked at, times their share.
     """
 
     _names: ClassVar[tuple[str, ...]] = ("r", "alpha", "s", "beta", "c")
