@@ -100,7 +100,7 @@ def predicted_and_actual(by_market: pd.DataFrame, what: str) -> Picture | None:
                 set_scale("symlog", linthresh=10, linscale=0.5)
             limit(least * 0.8 if least >= 5 else 0, top)
         for axis in (axes.xaxis, axes.yaxis):
-            if 5 <= least and top < 200 * least:  # few decades
+            if least >= 5 and top < 200 * least:  # few decades
                 axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(lambda v, _: compact(v))
         axes.minorticks_off()
