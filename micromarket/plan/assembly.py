@@ -84,6 +84,8 @@ class Plan:
         What winning a customer costs and brings, by company, channel, segment and market (small groups blank).
     foresight : mapping or None
         How the model of value was chosen and did on hidden months (:func:`~micromarket.plan.customers.foresight`).
+    new_customers : DataFrame or None
+        ``market_id, value, low, high``: value of a customer won tomorrow, with its 90% range.
     spend : DataFrame or None
         ``market_id, channel, current``: last year's money scaled to the plan period.
     plays : mapping
@@ -111,6 +113,7 @@ class Plan:
     segments_tell: bool | None = None
     acquisition: pd.DataFrame | None = None
     foresight: Mapping[str, Any] | None = None
+    new_customers: pd.DataFrame | None = None
     spend: pd.DataFrame | None = None
     plays: Mapping[str, Play] = field(default_factory=dict)
     totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -267,6 +270,7 @@ def assemble(workspace: Workspace, settings: Settings) -> Plan:
         segments_tell=people.segments_tell(stages.get("data")),
         acquisition=people.cost_of_winning(workspace),
         foresight=people.foresight(workspace, stages.get("value")),
+        new_customers=people.new_customers(workspace),
         spend=spend,
         plays=play_library(own if (own := settings.path.with_name("plays.yml")).is_file() else None),
         totals={name: table_totals(name, frame) for name, frame in tables.items()},

@@ -88,6 +88,16 @@ def segments_tell(notes: Notes | None) -> bool | None:
     return share is not None and p is not None and share >= TELLING and p < SIGNIFICANT
 
 
+def new_customers(workspace: Workspace) -> pd.DataFrame | None:
+    """``market_id, value, low, high``: value of a customer won tomorrow, by market."""
+    markets = workspace.read_if_there("value_markets")
+    if markets is None:
+        return None
+    name = "new_customer_clv"
+    columns = {name: "value", f"{name}_low": "low", f"{name}_high": "high"}
+    return pd.DataFrame(markets)[["market_id", *columns]].rename(columns=columns)
+
+
 def cost_of_winning(workspace: Workspace) -> pd.DataFrame | None:
     """The artefact value_acquisition in reading order, markets last; ``None`` where no cost is known."""
     table = workspace.read_if_there("value_acquisition")

@@ -46,27 +46,28 @@ def customers(desk: Desk) -> Section | None:
 
 
 def by_market(desk: Desk) -> list[Block]:
-    """The markets whose customers are worth most and least, with their ranges."""
-    frame = desk.frame
-    if not desk.value_ranked or not {"clv", "clv_low", "clv_high", "customers"} <= set(frame.columns):
+    """The markets where a new customer is worth most and least (observed value: a customer so far), with ranges."""
+    frame, values = desk.frame, desk.plan.new_customers
+    if not desk.value_ranked or values is None or "customers" not in frame:
         return []
-    known = frame[frame["customers"].notna() & frame["clv"].notna()].sort_index()
-    known = known.sort_values("clv", ascending=False, kind="stable")
+    large = frame.loc[frame["customers"].notna(), ["name"]]
+    known = large.join(values.set_index("market_id"), how="inner").dropna(subset="value").sort_index()
+    known = known.sort_values("value", ascending=False, kind="stable")
     if len(known) < 4:
         return []
     ends = known if len(known) <= 2 * MOST_MARKETS else pd.concat([known.head(MOST_MARKETS), known.tail(MOST_MARKETS)])
-    shown = ends[["clv", "clv_low", "clv_high"]].set_axis(["value", "low", "high"], axis=1)
-    shown.index = views.without_shared_word(pd.Index(ends["name"]))
+    shown = ends[["value", "low", "high"]].set_axis(views.without_shared_word(pd.Index(ends["name"])), axis=0)
     first, last = known.iloc[0], known.iloc[-1]
+    observed = bool(desk.number("value", "observed"))
+    who, does = ("A customer", "has brought") if observed else ("A new customer", "is worth")
     finding = (
-        f"A customer is worth {desk.money(first['clv'])} in {label(first['name'], 40)},"
-        f" {desk.money(last['clv'])} in {label(last['name'], 40)}"
+        f"{who} {does} {desk.money(first['value'])} in {label(first['name'], 40)},"
+        f" {desk.money(last['value'])} in {label(last['name'], 40)}"
     )
-    unit = "Value of a customer (dot; bar: 90%)"
+    unit = "What a customer has brought" if observed else "Value of a new customer"
     if len(ends) < len(known):
-        unit = (
-            f"Value of a customer, the {MOST_MARKETS} highest and lowest of {plural(len(known), 'market')} (bar: 90%)"
-        )
+        unit += f", the {MOST_MARKETS} highest and lowest of {plural(len(known), 'market')}"
+    unit += " (dot; bar: 90%)"
     svg = figures.dots_on_bars(shown, unit, desk.money, height_mm=13 + 4.6 * len(shown))
     return [desk.figure("values", finding, f"{unit}. {finding}.", svg)]
 
