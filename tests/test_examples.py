@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import openpyxl
 import pandas as pd
 import pytest
 
@@ -25,6 +28,31 @@ def run_example(plan: Path, out: Path, data: Path) -> Path:
     return folder
 
 
+def text_of(pdf: Path) -> str:
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext is not installed")
+    done = subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, check=True)
+    return " ".join(done.stdout.decode("utf-8").replace("\u200b", "").split())
+
+
+def refused(plan: dict, scores: pd.DataFrame, run: Path) -> None:
+    """No order of markets by value, nor by potential, in anything that people read."""
+    assert plan["headline"].startswith("Steer by segment, not by market")
+    churn = next(c for c in plan["signal"]["value"]["components"] if c["name"] == "churn")
+    assert churn["f"] == pytest.approx(1, abs=0.05)
+    assert scores["new_customer_clv"].std() < 0.05 * scores["new_customer_clv"].mean(), "pooled to the segments'"
+    page = (run / "dashboard.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.S)[1])
+    assert not {"clv", "opportunity", "headroom", "play", "customers"} & set(data["columns"])
+    text = text_of(run / "plan.pdf")
+    for order in ("Value each", "A new customer is worth", "Opportunity", "worth least gets"):
+        assert order not in text
+    sheet = openpyxl.load_workbook(run / "plan.xlsx")["Markets"]
+    head = [c.value for c in sheet[1]]
+    for column in ("Value per customer", "Value of a new customer", "Opportunity", "Play"):
+        assert sheet.cell(2, head.index(column) + 1).font.color.rgb.endswith("A0A8B0"), f"{column} in grey"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("example", ["superstore/plan.yml", "telco/plan.yml", "telco/plan_zip.yml", "olist/plan.yml"])
 def test_example(example: str, repo: Path, shared_data: Path, tmp_path: Path) -> None:
@@ -37,20 +65,41 @@ def test_example(example: str, repo: Path, shared_data: Path, tmp_path: Path) ->
     assert plan["warnings"]
     assert scores["potential_customers"].notna().all()
     if example.startswith("superstore"):
+        assert not plan["segments"]["tell"], "Consumer, Corporate and Home Office buy alike"
+        assert plan["foresight"]["tried"][0] == "BG/NBD"
+        assert plan["foresight"]["error"] < -0.2, "the shop's customers come back more and more often"
+        assert all(c["factor"] > 1.2 for c in plan["foresight"]["corrections"])
         targets = pd.read_parquet(run / "tables" / "targets.parquet")
         sales = 733_215.26  # 2017, of the public file
         assert targets["revenue"].sum() == pytest.approx(plan["targets"]["total"]["revenue"], abs=0.01)
         assert plan["targets"]["total"]["revenue"] == pytest.approx(1.1 * sales, rel=1e-4)
+    if example.startswith("telco"):
+        by_contract = {r["name"].lower(): r["clv"] for r in plan["segments"]["list"]}
+        assert by_contract["two year"] > 1.4 * by_contract["one year"] > 1.4 * 1.4 * by_contract["month-to-month"]
+        assert plan["segments"]["tell"], "who leaves goes by the type of contract: 43%, 11% and 3% in the quarter"
+        assert plan["segments"]["explained_by_market"] < 0.3 * plan["segments"]["explained"]
+        assert plan["foresight"] is None, "three months of records: none can be hidden"
+        assert plan["acquisition"]["source"] == "none"
     if example == "telco/plan.yml":
-        assert plan["signal"]["value"]["verdict"] != "none"
-        worth_least = scores.set_index("market_id")["new_customer_clv"].idxmin()
-        assert worth_least == "06073", "churn is real in San Diego County"
+        value = plan["signal"]["value"]
+        churn = next(c for c in value["components"] if c["name"] == "churn")
+        assert value["verdict"] == "clear"
+        assert churn["p_value"] < 1e-3
+        worth = scores.set_index("market_id")["new_customer_clv"].sort_values()
+        assert worth.index[0] == "06073", "churn is real in San Diego County"
+        assert worth.iloc[1] - worth.iloc[0] > 0.4 * (worth.iloc[-1] - worth.iloc[1]), "and in no other"
+        assert " in San Diego County" in text_of(run / "plan.pdf"), "leaders read it"
         assert plan["targets"]["p_company"] < 0.1, "who left before July isn't in the file: no growth to be seen"
     if example == "telco/plan_zip.yml":
         assert plan["signal"]["value"]["verdict"] == "none", "value between these zip codes is noise (F = 0.99)"
         assert plan["signal"]["potential"]["verdict"] == "none", "4 or 5 customers in every zip code is an artefact"
         assert scores["customers"].isna().all(), "every zip code has fewer than min_cell customers"
+        refused(plan, scores, run)
     if example.startswith("olist"):
         assert plan["stages"]["value"]["observed"]
         assert any("not a forecast" in w for w in plan["warnings"])
         assert len(scores) == 5570
+        assert not plan["segments"]["tell"], "bands of money are cut by what they seem to explain"
+        bands = sorted(s["clv"] for s in plan["segments"]["list"])
+        assert bands[-1] > 5 * bands[0]
+        assert not plan["headline"].startswith("Steer")
