@@ -221,7 +221,6 @@ def spark(session: Any, local: Engine) -> Iterator[SparkEngine]:
 
 
 @pytest.mark.spark
-@pytest.mark.filterwarnings("ignore")
 def test_spark_and_duckdb_give_identical_counts(local: Engine, spark: SparkEngine) -> None:
     here = on_duckdb(local)
     there = Log({name: spark.take(name, table) for name, table in here.tables.items()})
@@ -231,7 +230,6 @@ def test_spark_and_duckdb_give_identical_counts(local: Engine, spark: SparkEngin
 
 
 @pytest.mark.spark
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["contractual", "non-contractual"])
 def test_the_stages_on_spark_are_the_stages_on_duckdb(tmp_path: Path, session: Any, kind: str) -> None:
     plan = write_company(tmp_path, kind)
@@ -249,7 +247,6 @@ def test_the_stages_on_spark_are_the_stages_on_duckdb(tmp_path: Path, session: A
 
 
 @pytest.mark.spark
-@pytest.mark.filterwarnings("ignore")
 def test_tables_of_a_spark_catalog_are_read_and_checked_there(tmp_path: Path, session: Any) -> None:
     plan = write_company(tmp_path, "non-contractual")
     customers = pd.read_parquet(tmp_path / "customers.parquet").drop(columns="segment")  # so they are derived there
@@ -364,7 +361,6 @@ def test_a_database_that_can_not_do_it_is_named(tmp_path: Path) -> None:
         open_dataset(read_settings(plan))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_postgres_and_duckdb_give_identical_counts(local: Engine) -> None:
     url = os.environ.get("MICROMARKET_TEST_POSTGRES")
     if url is None:
