@@ -59,6 +59,7 @@ __DATA__
 #   formats: [pdf, html, xlsx]
 #   min_cell: 10                 # groups of fewer customers than this are not shown
 
+# segments: auto                # made from what customers buy where customers.csv has no segment; none: no split
 # engine: duckdb                 # counts here, out of core; or spark, or {connection: URL}, see docs/engine.md
 # seed: 1                        # equal seeds and equal data give equal plans
 """
