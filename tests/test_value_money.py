@@ -20,6 +20,7 @@ from micromarket.value.acquisition import AcquisitionResult, acquisition_economi
 from micromarket.value.acquisition_cost import dispersion, months_to_repay, pooled_cost, pooled_mean_cost
 from micromarket.value.customers_won import customers_acquired
 from micromarket.value.model import Cells
+from micromarket.value.prior_mean import Surroundings
 from micromarket.value.spend import money_effects
 
 FIRST_WEEK = dt.date(2025, 6, 30)  # 52 whole weeks up to AS_OF
@@ -392,7 +393,7 @@ def test_money_of_cells_without_any() -> None:
     """Company, segment or market whose refunds eat all purchases: finite, near nothing, and no proof of anything."""
     pairs = pd.DataFrame([(f"m{i}", "All") for i in range(30)], columns=["market_id", "segment"])
     cells = Cells.of(pairs, list(pairs["market_id"]))
-    units, none = np.full(30, 10.0), np.empty((30, 0))
+    units, none = np.full(30, 10.0), Surroundings(np.empty((30, 0)), np.empty((0, 2), int))
     amount = np.where(np.arange(30) == 7, -100.0, 300.0)
     posterior, level, _ = money_effects(cells, amount, units, np.full(30, 9000.0), none, fixed=False)
     assert np.isfinite(posterior.mean).all()
