@@ -33,8 +33,9 @@ $(READY): requirements.lock pyproject.toml
 plan: $(READY)   ## the plan for the sample company (PLAN=… for another)
 	@$(BIN)/micromarket run $(PLAN) --out $(OUT)
 
+# two processes share two cores: threads of a library inside each would only wait for each other
 test: $(READY)   ## all tests but the long proofs
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --dist=loadfile
 
 truth: $(READY)  ## long statistical proofs on worlds with known truth
 	@$(BIN)/python -m pytest -m truth
