@@ -19,7 +19,7 @@ LEVER_NAMES = {"reps": "sales reps", "spend": "marketing spend"}
 # without a size, big markets look well covered: levers per buyer mean something only where features give the size
 _SIZE_EXPLAINED = 0.75
 _SIZES = frozenset({"addressable_customers", "market_customers"})
-_NOT_FEATURES = frozenset({"customers", "reps", "capacity", "last_target", "last_actual", "x_km", "y_km"})
+_NOT_FEATURES = frozenset({"customers", "reps", "capacity", "last_target", "last_actual", "x_km", "y_km", "audited_potential"})
 MOST_COUNTED = 0.97  # share of buyers at which a market counts as full: the logit needs room above
 
 
@@ -30,7 +30,8 @@ class Design:
     ``size``: people or firms that could buy; where nobody knows, the customers that a log-linear model of the features
     expects (fitted on other folds), so that rates are relative to it; ``bound``: most customers a market can hold
     (inf where unknown); ``levers``: intensity per buyer (money or reps per unit of size), never missing; ``blocks``:
-    spatial block of each market; ``folds``: fold of each block's markets.
+    spatial block of each market; ``folds``: fold of each block's markets; ``audited``: potential that somebody has
+    measured (customers; NaN where nobody has), which calibrates levels and is never a feature.
     """
 
     family: Family
@@ -44,6 +45,7 @@ class Design:
     lever_names: tuple[str, ...]
     blocks: FloatArray
     folds: FloatArray
+    audited: FloatArray
     dropped: tuple[str, ...] = ()
 
     @property
@@ -83,12 +85,13 @@ def build_design(data: MarketData, seed: int) -> Design:
         size, explained = _expected_size(n, features, folds)
     else:
         explained = 1.0
+    audited = number(markets, "audited_potential")
     if explained >= _SIZE_EXPLAINED:
         levers, lever_names = _levers(data, size)
     return Design(
         family=BINOMIAL if known else POISSON, size_source=source, n=n, size=size, bound=np.maximum(bound, n),
         features=features, feature_names=kept, levers=levers, lever_names=lever_names,
-        blocks=blocks, folds=folds, dropped=dropped,
+        blocks=blocks, folds=folds, audited=np.where(audited > 0, audited, np.nan), dropped=dropped,
     )  # fmt: skip
 
 

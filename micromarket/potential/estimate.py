@@ -9,6 +9,8 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import spearmanr
 
+from micromarket.potential.applicability import outside_area
+from micromarket.potential.cross_check import peer_potential
 from micromarket.potential.design import Design
 from micromarket.potential.families import FloatArray
 from micromarket.potential.frontier import CountFrontier, best_fifth
@@ -46,7 +48,9 @@ class Frontier:
     """Customers by market, shape (markets,): ``expected`` now, ``potential`` at best practice, their 90% intervals.
 
     ``lever_parts``: share of headroom by lever and, last, by the one-sided part that no lever explains
-    (markets, levers + 1).
+    (markets, levers + 1). ``top_fifth``: probability that a market is in the fifth with the largest headroom.
+    ``peer_potential``: customers by the cross-check of 40 nearest peers. ``outside``: outside the area of
+    applicability. ``level_known``: audits fix the level of potential; ``audited``: how many markets were measured.
     """
 
     expected: FloatArray
@@ -59,11 +63,19 @@ class Frontier:
     skew: str
     p_value: float
     fallback: bool
+    top_fifth: FloatArray
+    peer_potential: FloatArray
+    outside: FloatArray
+    level_known: bool
+    audited: int
 
 
-def predict_levels(design: Design, seed: int) -> Levels:
+MODELS = ("splines", "monotone boosting")
+
+
+def predict_levels(design: Design, seed: int, models: tuple[str, ...] = MODELS) -> Levels:
     """Out-of-fold average of a spline model and monotone boosting; a constant where they have no skill."""
-    makers = _makers(design, seed)
+    makers = {name: make for name, make in _makers(design, seed).items() if name in models}
     if not makers:
         why = "too few markets or customers" if design.feature_names else "no usable features"
         return _constant(design, f"shrunk penetration ({why})", 0.0, 0.0)
@@ -189,7 +201,21 @@ def fit_frontier(design: Design, levels: Levels, seed: int) -> Frontier:
         skew=model.skew_,
         p_value=model.p_value_,
         fallback=fallback,
+        top_fifth=_top_fifth(headroom_draws),
+        peer_potential=peer_potential(design),
+        outside=outside_area(design, np.ones(design.features.shape[1])),
+        level_known=False,
+        audited=int(np.isfinite(design.audited).sum()),
     )
+
+
+def _top_fifth(headroom: FloatArray) -> FloatArray:
+    """Share of draws (draws, markets) in which a market is in the fifth with the most headroom."""
+    top = max(1, headroom.shape[1] // 5)
+    found = np.zeros(headroom.shape[1])
+    for draw in headroom:
+        found[np.argpartition(-draw, top - 1)[:top]] += 1
+    return found / len(headroom)
 
 
 def _capped(potential: FloatArray, floor: FloatArray, design: Design) -> FloatArray:
