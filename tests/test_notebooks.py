@@ -153,7 +153,7 @@ def test_explore_notebooks_run_by_papermill_on_the_working_folder_of_a_run(path:
 
 # the modules of each stage, to hold what they read of the settings against the stage table
 _MODULES = {
-    "data": ("load.py", "sources.py", "geography.py", "summarise"),
+    "data": ("load.py", "sources.py", "geography", "summarise"),
     "value": ("value",),
     "potential": ("potential",),
     "response": ("response",),
