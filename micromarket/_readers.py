@@ -132,6 +132,22 @@ def band(value: Any) -> tuple[float, float]:
     return low, high
 
 
+def weights(value: Any, names: Sequence[str]) -> dict[str, float]:
+    """One of ``names``, or a mapping of them to weights from 0 to 1; names that are left out weigh nothing."""
+    if isinstance(value, str):
+        return {name: float(name == choice(names)(value)) for name in names}
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"one of {', '.join(names)}, or a mapping of them to weights")
+    for name in value:
+        if name not in names:
+            raise ValueError(did_you_mean(str(name), names))
+    read = number(0, 1, "weights from 0 to 1")
+    found = {name: read(value.get(name, 0)) for name in names}
+    if not any(found.values()):
+        raise ValueError("at least one weight above 0")
+    return found
+
+
 def total(value: Any) -> float | None:
     if value == "current":
         return None

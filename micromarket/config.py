@@ -122,6 +122,15 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What a unit of money counts that comes from new customers, deeper accounts, customers kept (weights, 0 to 1)."""
+
+    acquire: float = 1.0
+    deepen: float = 0.0
+    retain: float = 0.0
+
+
+@dataclass(frozen=True)
 class Targets:
     """``growth``: of company revenue over the plan period against the same span before; ``attainment``: wanted odds."""
 
@@ -129,6 +138,7 @@ class Targets:
     split: tuple[str, ...] = ("market", "segment")
     period: str = "month"
     attainment: float = 0.6
+    objective: Objective = field(default_factory=Objective)
 
 
 @dataclass(frozen=True)
@@ -141,7 +151,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything ``plan.yml`` says. ``path`` is the file itself; relative paths in it are relative to its folder."""
+    """Everything ``plan.yml`` says. ``path`` is the file itself; relative paths in it are relative to its folder.
+
+    ``previous_run``: a finished run folder, or the folder that such runs are in, whose peer groups are kept.
+    """
 
     path: Path
     company: Company
@@ -156,6 +169,7 @@ class Settings:
     seed: int = 1
     engine: EngineSettings = field(default_factory=EngineSettings)
     segments: Any = "auto"
+    previous_run: Path | None = None
 
     def has(self, table: str) -> bool:
         return table in self.data
@@ -187,6 +201,7 @@ _READERS: dict[type, dict[str, Callable]] = {
         "split": read.choices(("market", "segment"), first="market"),
         "period": read.choice(PERIODS),
         "attainment": read.number(0.05, 0.95, "a probability from 0.05 to 0.95"),
+        "objective": lambda raw: Objective(**read.weights(raw, ("acquire", "deepen", "retain"))),
     },
     Report: {
         "formats": read.choices(FORMATS),
@@ -320,6 +335,13 @@ def read_settings(path: str | Path) -> Settings:
     if features is not None and (not isinstance(features, list) or not all(isinstance(f, str) for f in features)):
         reader.problem("features", features, "a list of column names of the markets table")
         features = None
+    previous = raw.get("previous_run")
+    try:
+        previous = None if previous is None else path.parent / expand_variables(read.text(previous))
+        if previous is not None and not previous.is_dir():
+            raise ValueError("the folder of a finished run, or the folder that runs are in")
+    except ValueError as error:
+        reader.problem("previous_run", raw["previous_run"], str(error))
     seed = raw.get("seed", 1)
     try:
         seed = read.whole(0, 2**31 - 1, "a whole number of at least 0")(seed)
@@ -343,5 +365,6 @@ def read_settings(path: str | Path) -> Settings:
         seed=seed,
         engine=engine,
         segments=segments,
+        previous_run=previous,
         **parts,
     )

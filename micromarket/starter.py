@@ -54,12 +54,14 @@ __DATA__
 #   split: [market, segment]
 #   period: month                # week, month or quarter
 #   attainment: 0.6              # odds that a target should have
+#   objective: acquire           # new customers; or deepen (cross-sell), retain, or weights {acquire: 1, retain: 0.5}
 
 # report:
 #   formats: [pdf, html, xlsx]
 #   min_cell: 10                 # groups of fewer customers than this are not shown
 
 # segments: auto                # made from what customers buy where customers.csv has no segment; none: no split
+# previous_run: reports          # a finished run, or the folder of runs: peer groups stay as they were in the last one
 # engine: duckdb                 # counts here, out of core; or spark, or {connection: URL}, see docs/engine.md
 # seed: 1                        # equal seeds and equal data give equal plans
 """
