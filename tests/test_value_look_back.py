@@ -13,8 +13,10 @@ from test_value_worlds import AS_OF, MONTH, Tables, buying_world, dates, market_
 from micromarket.value import estimate_value
 from micromarket.value import summaries as s
 from micromarket.value.look_back_contracts import look_back_contracts
-from micromarket.value.look_back_purchases import look_back_purchases
+from micromarket.value.look_back_purchases import CELLS, look_back_purchases
 from micromarket.value.model import Cells
+from micromarket.value.purchase_cells import BOUGHT
+from micromarket.value.purchases import FAMILIES, Histories
 from micromarket.value.validation import (
     CLEARLY,
     COMPANY_SD,
@@ -156,13 +158,14 @@ def lifetimes(seed: int, n: int, days: int, c: float, hurry: float = 1.0) -> tup
     return company_of(np.concatenate([np.arange(n), who]), np.concatenate([born, when]))
 
 
-def dropouts(seed: int, n: int, days: int) -> tuple[Tables, pd.DataFrame]:
-    """BG/NBD buyers."""
+def dropouts(seed: int, n: int, days: int, first: bool = False) -> tuple[Tables, pd.DataFrame]:
+    """BG/NBD buyers; ``first``: some leave after the first purchase (MBG/NBD)."""
     rng = np.random.default_rng(seed)
     born = np.ceil(rng.random(n) * days)
     rate, drop = rng.gamma(1.0, 1 / 30.0, n), rng.beta(0.8, 4.0, n)
     who, when = [np.arange(n)], [born]
-    here, clock = np.arange(n), np.zeros(n)
+    here = np.flatnonzero(rng.random(n) > drop) if first else np.arange(n)
+    clock = np.zeros(len(here))
     while len(here):
         clock = clock + rng.exponential(1 / rate[here])
         here, clock = here[clock < born[here]], clock[clock < born[here]]
@@ -188,16 +191,17 @@ def _hidden(tables: Tables, cells: Cells, days: int) -> Holdout | None:
     return look_back_purchases(purchases, s.customers_of(tables), cells, AS_OF - dt.timedelta(days=days), AS_OF)
 
 
-@pytest.mark.parametrize("truth", ["BG/NBD", "Pareto/NBD", "Weibull/NBD"])
+@pytest.mark.parametrize("truth", ["BG/NBD", "MBG/NBD", "Pareto/NBD", "Weibull/NBD"])
 def test_the_model_that_made_the_company_is_chosen(truth: str) -> None:
     make = {
         "BG/NBD": lambda: dropouts(2, 8000, 800),
+        "MBG/NBD": lambda: dropouts(6, 8000, 800, first=True),
         "Pareto/NBD": lambda: lifetimes(3, 8000, 800, 1.0),
         "Weibull/NBD": lambda: lifetimes(4, 8000, 800, 3.0),
     }[truth]
     found = look_back(*make(), 800)
     assert found.family == truth
-    assert list(found.scores) == ["BG/NBD", "Pareto/NBD", "Weibull/NBD"]
+    assert list(found.scores) == ["BG/NBD", "MBG/NBD", "Pareto/NBD", "Weibull/NBD"]
     assert len(found.windows) == 2
     assert abs(found.error) < 0.08
     assert np.log(found.calibration.factor[0]) == pytest.approx(0, abs=0.08)
@@ -277,3 +281,31 @@ def test_too_little_to_hide() -> None:
     tables, people = contracts(9, 200, 1.0)
     bounds = s.contract_bounds(s.contract_customers(tables, AS_OF)) | {"gone": 0}
     assert look_back_contracts(tables, s.customers_of(tables), cells_of(people), bounds, AS_OF) is None
+
+
+@pytest.mark.parametrize("family", ["BG/NBD", "MBG/NBD", "Pareto/NBD", "Weibull/NBD"])
+def test_cells_of_every_family_agree_with_their_estimator(family: str) -> None:
+    """With the segment's own parameters: the same P(alive) and purchases; slopes sum to 0 where the fit is best."""
+    tables, people = dropouts(7, 3000, 700, first=True)
+    cells = cells_of(people)
+    counts = s.count_purchases(
+        s.customers_of(tables), s.purchase_customers(s.purchase_days(tables, None, AS_OF), AS_OF)
+    )
+    histories, _ = Histories.of(counts, cells)
+    fit = FAMILIES[family]().fit(histories.x, histories.t_x, histories.T, histories.customers)
+    world = CELLS[family](cells, histories, [fit], 0.0, 12)
+    theta = np.zeros((len(cells), 2))
+    gradient, curvature = world.likelihood()(theta)
+    # the estimator has a weak prior, and cells move two of its four parameters
+    assert np.abs(gradient.sum(axis=0)).max() < 0.02 * np.sqrt(histories.customers.sum())
+    step = 1e-4
+    for i in range(2):
+        up, down = (world.likelihood()(theta + sign * step * np.eye(2)[i])[0] for sign in (1, -1))
+        assert (down - up) / (2 * step) == pytest.approx(curvature[:, i], rel=2e-3, abs=0.05)
+    world.prepare(theta, 0.1)
+    h = histories
+    assert world.alive(theta) == pytest.approx(fit.p_alive(h.x, h.t_x, h.T), rel=1e-6)
+    year = 12 * s.DAYS_PER_MONTH
+    bought = world.alive(theta) * world.residual(theta, slice(BOUGHT, BOUGHT + 1))[:, 0]
+    assert bought == pytest.approx(fit.conditional_expected_purchases(year, h.x, h.t_x, h.T), rel=2e-3)
+    assert world.new(theta)[0, BOUGHT] == pytest.approx(float(fit.expected_purchases(year)), rel=2e-3)

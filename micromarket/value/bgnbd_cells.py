@@ -1,15 +1,16 @@
-"""BG/NBD (or MBG/NBD) in every market at once."""
+"""BG/NBD and MBG/NBD in every market at once."""
 
 from __future__ import annotations
 
 from copy import copy
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import digamma
 
 from micromarket.value.model import Cells
-from micromarket.value.models.bgnbd import p_alive, time_terms
+from micromarket.value.models import bgnbd, mbgnbd
 from micromarket.value.models.gamma_functions import trigamma
 from micromarket.value.pooling import CellLikelihood
 from micromarket.value.purchase_cells import PurchaseCells
@@ -21,6 +22,9 @@ class DropoutCells(PurchaseCells):
     """Customers leave after a purchase. A rate effect u makes alpha into alpha exp(-u); a dropout effect v moves
     logit(a / (a + b)) at constant a + b."""
 
+    #: 1 where the first purchase, too, may be the last: b becomes b + 1 in all that follows it.
+    first: ClassVar[int] = 0
+
     def __init__(
         self, cells: Cells, histories: Histories, fits: list[PurchaseModel], discount_rate: float, horizon: int
     ):
@@ -30,7 +34,7 @@ class DropoutCells(PurchaseCells):
         self._alpha = np.array([f["alpha"] for f in found])
         self._kappa = np.array([f["a"] + f["b"] for f in found])
         self._logit = np.log([f["a"] / f["b"] for f in found])
-        many = histories.x > 0
+        many = histories.x + self.first > 0  # who has had the occasion to leave
         self._many = many
         pairs, index = np.unique(np.stack([histories.cell[many], histories.x[many]]), axis=1, return_inverse=True)
         self._pair_cell, self._pair_x = pairs[0].astype(int), pairs[1]
@@ -63,14 +67,15 @@ class DropoutCells(PurchaseCells):
 
         def at(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             r, alpha, a, b = self.parameters(theta)
-            _, g, hess = time_terms(r[cell1], alpha[cell1], a[cell1], b[cell1], x, t_x, T)
+            _, g, hess = bgnbd.time_terms(r[cell1], alpha[cell1], a[cell1], b[cell1] + self.first, x, t_x, T)
             n = total(h.cell, h.customers)
             once = 1 / (alpha[cell0] + T0)
             g_alpha = n * r / alpha - total(cell0, n0 * once) * r + total(cell1, n1 * g[1])
             h_alpha = -n * r / alpha**2 + total(cell0, n0 * once**2) * r + total(cell1, n1 * hess[1, 1])
             pb = b[self._pair_cell]
-            up = total(self._pair_cell, self._pair_n * (digamma(pb + self._pair_x) - digamma(pb)))
-            up2 = total(self._pair_cell, self._pair_n * (trigamma(pb + self._pair_x) - trigamma(pb)))
+            stayed = pb + self._pair_x + self.first
+            up = total(self._pair_cell, self._pair_n * (digamma(stayed) - digamma(pb)))
+            up2 = total(self._pair_cell, self._pair_n * (trigamma(stayed) - trigamma(pb)))
             g_drop = total(cell1, n1 * (g[2] - g[3])) - up
             h_drop = total(cell1, n1 * (hess[2, 2] - 2 * hess[2, 3] + hess[3, 3])) + up2
             h_cross = total(cell1, n1 * (hess[1, 2] - hess[1, 3]))
@@ -96,11 +101,11 @@ class DropoutCells(PurchaseCells):
             scale = (np.log(self._alpha[s]) - reach[0], np.log(self._alpha[s] * np.exp(reach[0]) + longest))
             logit = (self._logit[s] - reach[1], self._logit[s] + reach[1])
             levels = np.concatenate([[0.0], h.x[rows]])
-            self._tables.append(
-                ResidualTable(
-                    self._r[s], self._kappa[s], levels, scale, logit, days, partial(self.outputs, s), self.horizon
-                )
+            make = partial(self.outputs, s)
+            table = ResidualTable(
+                self._r[s], self._kappa[s], levels, scale, logit, days, make, self.horizon, first=self.first
             )
+            self._tables.append(table)
 
     def new(self, theta: np.ndarray) -> np.ndarray:
         s = self.cells.segment
@@ -112,12 +117,15 @@ class DropoutCells(PurchaseCells):
                 result = np.empty((len(s), got.shape[1]))
             result[c] = got
         assert result is not None
+        if self.first:  # the tables are of who is still there
+            _, _, a, b = self.parameters(theta)
+            result *= (b / (a + b))[:, None]
         return result
 
     def alive(self, theta: np.ndarray) -> np.ndarray:
         h = self.histories
         r, alpha, a, b = self.parameters(theta)
-        c = h.cell
+        c, p_alive = h.cell, mbgnbd.p_alive if self.first else bgnbd.p_alive
         return p_alive(r[c], alpha[c], a[c], b[c], h.x, h.t_x, h.T)
 
     def residual(self, theta: np.ndarray, outputs: slice) -> np.ndarray:
@@ -139,6 +147,12 @@ class DropoutCells(PurchaseCells):
             values[rows] = got
         assert values is not None
         return values
+
+
+class FirstDropoutCells(DropoutCells):
+    """Customers leave after a purchase, be it the first (MBG/NBD)."""
+
+    first: ClassVar[int] = 1
 
 
 _ALL, _SPREAD = slice(0, -1), slice(-1, None)  # the table's last output is the spread

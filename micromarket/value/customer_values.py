@@ -21,7 +21,7 @@ from micromarket.errors import InputError, Problem
 from micromarket.market_data import MarketData
 from micromarket.value import summaries as s
 from micromarket.value.contract_values import contract_values
-from micromarket.value.estimate import ValueResult, _customers
+from micromarket.value.estimate import ValueResult, known_customers
 from micromarket.value.model import EVERYBODY
 from micromarket.value.models.gamma_gamma import GammaGamma
 from micromarket.value.outlook import outlook
@@ -91,7 +91,7 @@ def customer_values(
     money = settings.economics
     customers, together = None, not dataset.has("customers")
     if not together:
-        customers, together = (s.customers_of(dataset), False) if data is None else _customers(dataset, data)
+        customers, together = (s.customers_of(dataset), False) if data is None else known_customers(dataset, data)
     families = {} if value is None else {m["segment"]: m["model"] for m in value.notes.numbers["models"]}
     with threadpool_limits(limits=1, user_api="blas"):
         if dataset.has("subscriptions") and money.relationship == "contractual":

@@ -75,7 +75,7 @@ def estimate_value(dataset: s.Tables, data: MarketData, settings: Settings) -> V
 
 def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueResult:
     money = settings.economics
-    customers, together = _customers(dataset, data)
+    customers, together = known_customers(dataset, data)
     pairs = customers.select("market_id", "segment").distinct().to_pandas()
     pairs = pd.concat([pairs, data.cells[["market_id", "segment"]]])
     cells = Cells.of(pairs.astype(object), [str(m) for m in data.markets["market_id"]], together)
@@ -123,7 +123,7 @@ def _estimate(dataset: s.Tables, data: MarketData, settings: Settings) -> ValueR
     )
 
 
-def _customers(dataset: s.Tables, data: MarketData) -> tuple[ibis.Table, bool]:
+def known_customers(dataset: s.Tables, data: MarketData) -> tuple[ibis.Table, bool]:
     """Customers with the segments of the data stage, and whether these were made from behaviour."""
     found = data.facts.get("segmentation") or {}
     if found.get("source") != "derived" or not isinstance(dataset, Dataset):

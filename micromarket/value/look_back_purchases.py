@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from micromarket.value import summaries as s
-from micromarket.value.bgnbd_cells import DropoutCells
+from micromarket.value.bgnbd_cells import DropoutCells, FirstDropoutCells
 from micromarket.value.model import Cells
 from micromarket.value.pareto_cells import LifetimeCells
 from micromarket.value.pooling import MarketEffects
@@ -32,6 +32,7 @@ from micromarket.value.validation import (
 
 CELLS: dict[str, type[PurchaseCells]] = {
     "BG/NBD": DropoutCells,
+    "MBG/NBD": FirstDropoutCells,
     "Pareto/NBD": LifetimeCells,
     "Weibull/NBD": LifetimeCells,
 }

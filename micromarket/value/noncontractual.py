@@ -29,18 +29,17 @@ from micromarket.value.validation import Calibration
 _STEP = 0.15
 _PAPERS = {
     "BG/NBD": "Fader, Hardie & Lee 2005 (Marketing Science 24; Journal of Marketing Research 42)",
+    "MBG/NBD": "Batislam, Denizel & Filiztekin 2007 (International Journal of Research in Marketing 24); Hoppe & Wagner"
+    " 2007 (Marketing ZFP 29)",
     "Pareto/NBD": "Schmittlein, Morrison & Colombo 1987 (Management Science 33); Fader, Hardie & Lee 2005 (Journal of"
     " Marketing Research 42)",
 }
 _PAPERS["Weibull/NBD"] = "after Bemmaor & Glady 2012 (Management Science 58), with Weibull lifetimes"
-_ASSUMED = {
-    "BG/NBD": "Customers buy at their own steady rate until they silently leave after one of their purchases; what they"
-    " spend per purchase doesn't depend on how often they buy (BG/NBD and Gamma-Gamma).",
-    "Pareto/NBD": "Customers buy at their own steady rate until they silently leave, at any time; what they spend per"
-    " purchase doesn't depend on how often they buy (Pareto/NBD and Gamma-Gamma).",
-    "Weibull/NBD": "Customers buy at their own steady rate until they silently leave; the risk of it rises or falls"
-    " with their time as a customer; what they spend per purchase goes with how often they buy as it has (Weibull/NBD"
-    " and Gamma-Gamma).",
+_LEAVE = {
+    "BG/NBD": "until they silently leave after one of their purchases",
+    "MBG/NBD": "until they silently leave after one of their purchases, be it the first",
+    "Pareto/NBD": "until they silently leave, at any time",
+    "Weibull/NBD": "until they silently leave; the risk of it rises or falls with their time as a customer",
 }
 
 
@@ -160,7 +159,14 @@ def model_purchases(
         models=_models(cells, fits, baskets, n, aging, calibration, family),
         components=components,
         warnings=_warnings(cells, fits, baskets, aging, calibration),
-        assumptions=[Assumption(_ASSUMED[family], _PAPERS[family])],
+        assumptions=[Assumption(_assumed(family), _PAPERS[family])],
+    )
+
+
+def _assumed(family: str) -> str:
+    return (
+        f"Customers buy at their own steady rate {_LEAVE[family]}; what they spend per purchase goes with how often they"
+        f" buy as it has ({family} and Gamma-Gamma)."
     )
 
 

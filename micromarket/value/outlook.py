@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from micromarket.value.models.paretonbd import ParetoNBD
-from micromarket.value.models.paretonbd import residual_paths as paths_with_lifetimes
-from micromarket.value.models.quadrature import residual_paths as paths_with_dropout
 from micromarket.value.models.sbg import discount_factors
 from micromarket.value.models.weibullnbd import WeibullNBD
 from micromarket.value.residual_table import _chebyshev, _lagrange
@@ -30,7 +27,7 @@ def outlook(
 
     Parameters
     ----------
-    model : BetaGeoNBD, ParetoNBD or WeibullNBD
+    model : BetaGeoNBD, ModifiedBetaGeoNBD, ParetoNBD or WeibullNBD
         Fitted, in days.
     x, T : arrays (n,)
         Repeat purchases; days from the first purchase until now, whole ones.
@@ -57,12 +54,7 @@ def _sums(bought: np.ndarray, there: np.ndarray, mid: np.ndarray) -> np.ndarray:
 
 
 def _exact(model: Any, x: np.ndarray, T: np.ndarray, mid: np.ndarray) -> np.ndarray:
-    p, times = model.parameters(), np.arange(1, len(mid) + 1) * DAYS_PER_MONTH
-    if isinstance(model, ParetoNBD):
-        return _sums(
-            *paths_with_lifetimes(p["r"] + x, p["alpha"] + T, np.full(len(x), p["s"]), p["beta"] + T, times), mid
-        )
-    return _sums(*paths_with_dropout(p["r"] + x, p["alpha"] + T, p["a"], p["b"] + x, times), mid)
+    return _sums(*model.residual_paths(x, T, np.arange(1, len(mid) + 1) * DAYS_PER_MONTH), mid)
 
 
 def _between_ages(model: Any, x: np.ndarray, T: np.ndarray, mid: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from micromarket.value.model import Cells
 from micromarket.value.models.bgnbd import BetaGeoNBD
+from micromarket.value.models.mbgnbd import ModifiedBetaGeoNBD
 from micromarket.value.models.paretonbd import ParetoNBD
 from micromarket.value.models.weibullnbd import WeibullNBD
 
@@ -58,6 +59,7 @@ class PurchaseModel(Protocol):
 #: Purchase models to choose from, by the name that users see. Each starts at a wide prior, so that any data fit.
 FAMILIES: dict[str, Callable[[], PurchaseModel]] = {
     "BG/NBD": lambda: BetaGeoNBD(prior_sd=2.0),
+    "MBG/NBD": lambda: ModifiedBetaGeoNBD(prior_sd=2.0),
     "Pareto/NBD": lambda: ParetoNBD(prior_sd=2.0),
     "Weibull/NBD": lambda: WeibullNBD(prior_sd=2.0),
 }

@@ -29,6 +29,8 @@ class ResidualTable:
     outputs : callable
         (purchases, alive), each (n, times) -> (n, q), positive. One more output follows them: the second moment over
         customers of what they will buy up to ``times[horizon]``, over the square of its mean.
+    first : int
+        1 for MBG/NBD, whose customers have stayed once more than they have bought again.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class ResidualTable:
         outputs: Callable[[np.ndarray, np.ndarray], np.ndarray],
         horizon: int = -1,
         points: tuple[int, int] = (12, 6),
+        first: int = 0,
     ):
         self._scale_nodes = _chebyshev(*log_scale, points[0])
         self._logit_nodes = _chebyshev(*logit, points[1])
@@ -50,7 +53,7 @@ class ResidualTable:
         scale = np.exp(self._scale_nodes)
         grids = []
         for x in self.levels:
-            p, weights = beta_nodes(kappa * share, kappa * (1 - share) + x)
+            p, weights = beta_nodes(kappa * share, kappa * (1 - share) + x + first)
             rows = np.repeat(np.arange(points[1]), points[0])
             purchases, alive = paths_at_nodes(
                 np.full(len(rows), r + x), np.tile(scale, points[1]), p[rows], weights[rows], times

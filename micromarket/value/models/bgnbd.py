@@ -131,12 +131,12 @@ class BetaGeoNBD(BuyTillYouDie):
         stay = (b / (a + b))[:, None] if self._first else 1.0
         return stay * purchases, stay * alive
 
-    def _current(self, p: Rows, x: np.ndarray, T: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def _residual(self, p: Rows, x: np.ndarray, T: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         r, alpha, a, b = p
-        b = b + x + self._first
+        a, b = np.broadcast_arrays(a, b + x + self._first)
         some, index = distinct(Column.of(a), Column.of(b))
         nodes, weights = beta_nodes(a[some], b[some])
-        return paths_at_nodes(r + x, alpha + T, nodes[index], weights[index], times)[0]
+        return paths_at_nodes(r + x, alpha + T, nodes[index], weights[index], times)
 
     def _frequencies(self, p: Rows, T: np.ndarray, up_to: int) -> np.ndarray:
         r, alpha, a, b = p

@@ -68,8 +68,9 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         """Of new customers: expected repeat purchases up to each time, P(alive) then; (n, times)."""
 
     @abstractmethod
-    def _current(self, p: Rows, x: np.ndarray, T: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Expected purchases up to each time after T of customers alive at T with x repeat purchases; (n, times)."""
+    def _residual(self, p: Rows, x: np.ndarray, T: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of customers alive at T with x repeat purchases: expected purchases up to each time after T, P(alive) then;
+        (n, times)."""
 
     @abstractmethod
     def _frequencies(self, p: Rows, T: np.ndarray, up_to: int) -> np.ndarray:
@@ -238,9 +239,27 @@ class BuyTillYouDie(Parametric, BaseEstimator, ABC):
         times, rows = np.array([float(t)]), []
         for i in range(0, len(some), _BLOCK):  # bounds the memory
             at = some[i : i + _BLOCK]
-            rows.append(self._current(_at(p, at if group is None else group[at]), x[at], T[at], times)[:, 0])
+            rows.append(self._residual(_at(p, at if group is None else group[at]), x[at], T[at], times)[0][:, 0])
         everyone = p if group is None else _at(p, group)
         return np.concatenate(rows)[index] * self._p_alive(everyone, x, t_x, T)
+
+    def residual_paths(self, x: ArrayLike, T: ArrayLike, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of customers who are alive at age ``T`` after ``x`` repeat purchases, without covariates.
+
+        Parameters
+        ----------
+        x, T : arrays (n,)
+        times : array (m,)
+            From now on, in the unit of the fit.
+
+        Returns
+        -------
+        purchases, alive : arrays (n, m)
+            Expected purchases up to each time; probability to be alive then.
+        """
+        x, T = (np.atleast_1d(np.asarray(v, float)) for v in (x, T))
+        p, _ = self._groups(None)
+        return self._residual(p, x, T, times)
 
     def expected_frequencies(
         self,

@@ -92,9 +92,9 @@ class ParetoNBD(BuyTillYouDie):
         r, alpha, s, beta = p
         return residual_paths(r, alpha, s, beta, times)
 
-    def _current(self, p: Rows, x: np.ndarray, T: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def _residual(self, p: Rows, x: np.ndarray, T: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         r, alpha, s, beta = p
-        return residual_paths(r + x, alpha + T, s, beta + T, times)[0]
+        return residual_paths(r + x, alpha + T, s, beta + T, times)
 
     def _frequencies(self, p: Rows, T: np.ndarray, up_to: int) -> np.ndarray:
         """Fader & Hardie 2006, note 012, as an integral over the time of leaving."""
