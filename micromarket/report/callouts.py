@@ -30,8 +30,13 @@ def call_out(
     *,
     beside: bool,
     legend_mm: float,
+    top_mm: float = 0.0,
+    colour: Callable[[float], str] | None = None,
 ) -> None:
-    """Writes name and value of the ``markets`` left and right of the map (``beside``), or above and below it."""
+    """Writes name and value of the ``markets`` left and right of the map (``beside``), or above and below it.
+
+    ``top_mm``: height that a title takes above; ``colour``: of a value (default: by its sign).
+    """
     axes.apply_aspect()  # fixes the transform of an equal-aspect axes
     to_figure = axes.transData + figure.transFigure.inverted()
     spots: list[Spot] = []
@@ -40,14 +45,14 @@ def call_out(
             point = shapes[market].representative_point()
             x, y = to_figure.transform((point.x, point.y))
             spots.append((float(x), float(y), market))
-    write = _Writer(figure, values, names, money)
+    write = _Writer(figure, values, names, money, colour or _by_sign)
     wide_mm, high_mm = (inches / style.MM for inches in figure.get_size_inches())
     centre = axes.get_position()
     if beside:
-        most = int((high_mm - legend_mm - 6) / _LINE_MM) + 1
+        most = int((high_mm - legend_mm - top_mm - 6) / _LINE_MM) + 1
         for left, part in zip((True, False), _halves(sorted(spots), centre.x0 + centre.width / 2, most), strict=True):
             part = sorted(part, key=lambda s: -s[1])
-            heights = spread([s[1] for s in part], _LINE_MM / high_mm, (legend_mm + 4) / high_mm, 1 - 4 / high_mm)
+            heights = spread([s[1] for s in part], _LINE_MM / high_mm, (legend_mm + 4) / high_mm, 1 - (top_mm + 4) / high_mm)
             for (x, y, market), at in zip(part, heights, strict=True):
                 edge = SIDE - 0.012 if left else 1 - SIDE + 0.012
                 write.text(edge, at, market, "right" if left else "left", (SIDE - 0.014) * wide_mm)
@@ -61,22 +66,43 @@ def call_out(
         part = sorted(((x, y, market) for y, x, market in part), key=lambda s: -s[0])
         gap = _COLUMN_MM / wide_mm
         places = spread([s[0] for s in part], gap, gap / 2, 1 - gap / 2)
-        at = (legend_mm + 4.5) / high_mm if below else 1 - 4.5 / high_mm
+        at = (legend_mm + 4.5) / high_mm if below else 1 - (top_mm + 4.5) / high_mm
         for (x, y, market), place in zip(part, places, strict=True):
             write.text(place, at, market, "center", _COLUMN_MM - 2)
             near = at + (4.2 if below else -4.2) / high_mm
             write.line([place, x], [near, y])
 
 
+def far_apart(shapes: gpd.GeoSeries, order: Sequence[str], most: int, taken: Sequence[str] = ()) -> list[str]:
+    """The first ``most`` markets of ``order`` whose labels would not fight with each other's or those of ``taken``."""
+    left, bottom, right, top = shapes.total_bounds
+    apart = 0.09 * max(right - left, top - bottom)
+    chosen = list(taken)
+    for market in order[: 5 * most]:
+        if len(chosen) == len(taken) + most:
+            break
+        place = shapes[market].representative_point()
+        if all(place.distance(shapes[other].representative_point()) >= apart for other in chosen):
+            chosen.append(market)
+    return chosen[len(taken) :]
+
+
+def _by_sign(value: float) -> str:
+    return style.ACCENT if value >= 0 else style.WARM
+
+
 class _Writer:
-    def __init__(self, figure: Figure, values: pd.Series, names: pd.Series, money: Callable[[float], str]):
-        self.figure, self.values, self.names, self.money = figure, values, names, money
+    def __init__(
+        self, figure: Figure, values: pd.Series, names: pd.Series, money: Callable[[float], str],
+        colour: Callable[[float], str],
+    ):  # fmt: skip
+        self.figure, self.values, self.names, self.money, self.colour = figure, values, names, money, colour
         self.mm = style.MM / figure.get_size_inches()[1]
 
     def text(self, x: float, y: float, market: str, align: str, room_mm: float) -> None:
         name = style.fit(label(self.names[market]), room_mm * style.MM * 72, 7.5)
         value = self.values[market]
-        colour = style.ACCENT if value >= 0 else style.WARM
+        colour = self.colour(value)
         self.figure.text(x, y + 0.3 * self.mm, name, ha=align, va="bottom", fontsize=7.5, fontweight=600, color=INK)
         self.figure.text(x, y - 0.3 * self.mm, self.money(value), ha=align, va="top", fontsize=7.5, color=colour)
 

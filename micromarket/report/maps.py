@@ -79,7 +79,7 @@ def _areas(shape: shapely.Geometry) -> shapely.Geometry:
     return shapely.union_all(parts) if parts else shape
 
 
-def _path(shape: shapely.Geometry) -> MplPath | None:
+def path_of(shape: shapely.Geometry) -> MplPath | None:
     """Rings of a polygon or multipolygon as one path (holes wind the other way)."""
     vertices, codes = [], []
     for polygon in shapely.get_parts(shape):
@@ -147,20 +147,23 @@ def choropleth(
         axes = figure.add_axes((side, below, 1 - 2 * side, 1 - below - rows_mm / height_mm))
         norm = _scale(values, diverging)
         cmap = DIVERGING if diverging else SEQUENTIAL
-        _draw(axes, shapes, values, norm, cmap)
+        draw(axes, shapes, values, norm, cmap)
         if outlines is not None:
-            _outline(axes, outlines)
+            outline(axes, outlines)
         _legend(figure, norm, cmap, unit, money, wide, height_mm)
         if callouts:
             call_out(figure, axes, shapes, values, names, callouts, money, beside=beside, legend_mm=LEGEND_MM)
         return to_svg(figure)
 
 
-def _draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize, cmap) -> None:
-    colour = {i: (LAND if not np.isfinite(v) else cmap(norm(v))) for i, v in values.items()}
+def draw(
+    axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize, cmap, nothing: str = LAND
+) -> None:
+    """Shapes coloured by their values (``nothing`` without one), white hairlines between them; points as dots."""
+    colour = {i: (nothing if not np.isfinite(v) else cmap(norm(v))) for i, v in values.items()}
     patches, faces, points = [], [], []
     for market, shape in shapes.items():
-        path = _path(shape)
+        path = path_of(shape)
         if path is None:
             points.append((market, shape.centroid))
             continue
@@ -189,8 +192,9 @@ def _draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize,
     axes.axis("off")
 
 
-def _outline(axes: Axes, outlines: gpd.GeoSeries) -> None:
-    paths = [PathPatch(path) for shape in outlines if (path := _path(shape)) is not None]
+def outline(axes: Axes, outlines: gpd.GeoSeries) -> None:
+    """Borders of regions, lightly over the markets."""
+    paths = [PathPatch(path) for shape in outlines if (path := path_of(shape)) is not None]
     axes.add_collection(
         PatchCollection(
             paths, facecolors="none", edgecolors=GREY, linewidths=0.4 if len(outlines) > 1 else 0.2, alpha=0.8
@@ -268,7 +272,7 @@ def categories(
         axes = figure.add_axes((0.01, 8 / height_mm, 0.98, 1 - 8 / height_mm))
         codes = {kind: float(i) for i, kind in enumerate(kinds)}
         colours = ListedColormap([colour for colour, _ in kinds.values()])
-        _draw(axes, shapes, values.map(codes).astype("float64"), Normalize(-0.5, len(kinds) - 0.5), colours)
+        draw(axes, shapes, values.map(codes).astype("float64"), Normalize(-0.5, len(kinds) - 0.5), colours)
         legend = [Patch(facecolor=c, label=n) for c, n in kinds.values()] + [Patch(facecolor=LAND, label="not in it")]
         figure.legend(handles=legend, loc="lower center", ncols=len(legend), handlelength=1, handleheight=1)
         return to_svg(figure)

@@ -165,8 +165,8 @@ def model_purchases(
 
 def _assumed(family: str) -> str:
     return (
-        f"Customers buy at their own steady rate {_LEAVE[family]}; what they spend per purchase goes with how often they"
-        f" buy as it has ({family} and Gamma-Gamma)."
+        f"Customers buy at their own steady rate {_LEAVE[family]}; what they spend per purchase goes with how often"
+        f" they buy as it has ({family} and Gamma-Gamma)."
     )
 
 

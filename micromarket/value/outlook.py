@@ -54,7 +54,8 @@ def _sums(bought: np.ndarray, there: np.ndarray, mid: np.ndarray) -> np.ndarray:
 
 
 def _exact(model: Any, x: np.ndarray, T: np.ndarray, mid: np.ndarray) -> np.ndarray:
-    return _sums(*model.residual_paths(x, T, np.arange(1, len(mid) + 1) * DAYS_PER_MONTH), mid)
+    bought, there = model.residual_paths(x, T, np.arange(1, len(mid) + 1) * DAYS_PER_MONTH)
+    return _sums(bought, there, mid)
 
 
 def _between_ages(model: Any, x: np.ndarray, T: np.ndarray, mid: np.ndarray) -> np.ndarray:
