@@ -311,6 +311,8 @@ def test_unknown_parameter_is_refused(company: Path, tmp_path: Path) -> None:
 
 
 DRIVER = """\
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes background jobs deaf to it
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
