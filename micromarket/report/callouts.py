@@ -52,7 +52,9 @@ def call_out(
         most = int((high_mm - legend_mm - top_mm - 6) / _LINE_MM) + 1
         for left, part in zip((True, False), _halves(sorted(spots), centre.x0 + centre.width / 2, most), strict=True):
             part = sorted(part, key=lambda s: -s[1])
-            heights = spread([s[1] for s in part], _LINE_MM / high_mm, (legend_mm + 4) / high_mm, 1 - (top_mm + 4) / high_mm)
+            heights = spread(
+                [s[1] for s in part], _LINE_MM / high_mm, (legend_mm + 4) / high_mm, 1 - (top_mm + 4) / high_mm
+            )
             for (x, y, market), at in zip(part, heights, strict=True):
                 edge = SIDE - 0.012 if left else 1 - SIDE + 0.012
                 write.text(edge, at, market, "right" if left else "left", (SIDE - 0.014) * wide_mm)

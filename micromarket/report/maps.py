@@ -156,9 +156,7 @@ def choropleth(
         return to_svg(figure)
 
 
-def draw(
-    axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize, cmap, nothing: str = LAND
-) -> None:
+def draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize, cmap, nothing: str = LAND) -> None:
     """Shapes coloured by their values (``nothing`` without one), white hairlines between them; points as dots."""
     colour = {i: (nothing if not np.isfinite(v) else cmap(norm(v))) for i, v in values.items()}
     patches, faces, points = [], [], []
