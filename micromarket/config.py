@@ -170,6 +170,7 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     segments: Any = "auto"
     previous_run: Path | None = None
+    geography: Any = None  # geography.keys.Geography, or None
 
     def has(self, table: str) -> bool:
         return table in self.data
@@ -242,7 +243,17 @@ def _segments(raw: Any) -> Any:
     return read_segments(raw)
 
 
-def _sources(reader: SectionReader, raw: Any, folder: Path, engine: EngineSettings) -> dict[str, Source]:
+def _geography(reader: SectionReader, raw: Any, folder: Path) -> Any:
+    if raw is None:
+        return None
+    from micromarket.geography.keys import read_geography  # as above; and it waits for geopandas
+
+    return read_geography(reader, raw, folder)
+
+
+def _sources(
+    reader: SectionReader, raw: Any, folder: Path, engine: EngineSettings, hexagons: bool
+) -> dict[str, Source]:
     if not isinstance(raw, Mapping):
         reader.problems.append(Problem(reader.file, "a mapping of tables to files", column="data"))
         return {}
@@ -255,7 +266,10 @@ def _sources(reader: SectionReader, raw: Any, folder: Path, engine: EngineSettin
                 sources[table] = Source(table, **read.source(table, value, folder, engine.kind, engine.connection))
             except ValueError as error:
                 reader.problem(f"data.{table}", value if isinstance(value, str) else "a mapping", str(error))
-    for table in ("markets", "customers"):
+    if hexagons and raw.get("markets") is not None:
+        expected = "either data.markets or geography.hexagons, which makes markets"
+        reader.problems.append(Problem(reader.file, expected, column="geography.hexagons"))
+    for table in ("customers",) if hexagons else ("markets", "customers"):
         if table not in raw:
             reader.problems.append(Problem(reader.file, "this key, it is required", column=f"data.{table}"))
     purchases = ("transactions", "subscriptions", "customer_summary")
@@ -330,7 +344,9 @@ def read_settings(path: str | Path) -> Settings:
     except ValueError as error:
         given = raw["segments"]
         reader.problem("segments", given if isinstance(given, str) else "a mapping", str(error))
-    sources = _sources(reader, raw.get("data"), path.parent, engine) if "data" in raw else {}
+    geography = _geography(reader, raw.get("geography"), path.parent)
+    hexagons = isinstance(raw.get("geography"), Mapping) and raw["geography"].get("hexagons") is not None
+    sources = _sources(reader, raw.get("data"), path.parent, engine, hexagons) if "data" in raw else {}
     features = raw.get("features")
     if features is not None and (not isinstance(features, list) or not all(isinstance(f, str) for f in features)):
         reader.problem("features", features, "a list of column names of the markets table")
@@ -366,5 +382,6 @@ def read_settings(path: str | Path) -> Settings:
         engine=engine,
         segments=segments,
         previous_run=previous,
+        geography=geography,
         **parts,
     )

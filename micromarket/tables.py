@@ -122,6 +122,7 @@ _COLUMNS: dict[str, dict[str, pa.Column]] = {
         "market_id": _text("the market's id; kept as text, zeros and all", required=True),
         "name": _text("the name people use; default: the id"),
         "region": _text("the region it belongs to"),
+        "country": _text("the country of the region"),
         "addressable_customers": _count("people or firms that could buy"),
         "market_customers": _count("those who buy from anyone (gives share)"),
         "geometry": _column("geometry", "border or point, in any CRS that the file declares"),

@@ -162,7 +162,9 @@ def _overlap(source: gpd.GeoDataFrame, markets: gpd.GeoDataFrame) -> _Overlap:
     none = csr_array(shape)
     if from_source is None or from_markets is None:
         zero = np.zeros(shape[0])
-        return _Overlap(none, none, zero, np.zeros(shape[1]), zero > 0, False, ("The two maps have no place in common.",))
+        return _Overlap(
+            none, none, zero, np.zeros(shape[1]), zero > 0, False, ("The two maps have no place in common.",)
+        )
     dimension = shapely.get_dimensions(np.asarray(from_source[from_source.notna()]))
     if (dimension == 0).all():
         return _of_points(from_source, markets, shape)
@@ -198,9 +200,7 @@ def _overlap(source: gpd.GeoDataFrame, markets: gpd.GeoDataFrame) -> _Overlap:
 def _of_points(source: gpd.GeoSeries, markets: gpd.GeoDataFrame, shape: tuple[int, int]) -> _Overlap:
     have = source.notna().to_numpy()
     points = np.asarray(source[have])
-    found = assign_points(
-        pd.Series(shapely.get_x(points)), pd.Series(shapely.get_y(points)), markets, tolerance_km=0.0
-    )
+    found = assign_points(pd.Series(shapely.get_x(points)), pd.Series(shapely.get_y(points)), markets, tolerance_km=0.0)
     at = pd.Index(markets["market_id"].astype(str)).get_indexer(found.astype(object))
     columns = np.flatnonzero(have)[at >= 0]
     matrix = csr_array((np.ones(len(columns)), (at[at >= 0], columns)), shape=shape)
@@ -227,4 +227,3 @@ def _pieces(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray
     km2[point] = within[point]
     keep = km2 > 0
     return m[keep], s[keep], km2[keep]
-

@@ -11,7 +11,9 @@ from scipy.spatial import cKDTree
 from micromarket.geography.adjacency import border_lengths, neighbours
 
 
-def merge_thin(markets: pd.DataFrame, customers: pd.Series, minimum: float, within: pd.Series | None = None) -> pd.Series:
+def merge_thin(
+    markets: pd.DataFrame, customers: pd.Series, minimum: float, within: pd.Series | None = None
+) -> pd.Series:
     """Which markets belong together so that each has at least ``minimum`` customers.
 
     The smallest market first, into the neighbour that it shares the longest border with, a neighbour that is too small

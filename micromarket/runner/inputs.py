@@ -102,7 +102,7 @@ def _sources(settings: Settings) -> dict[str, Source]:
         for name, file in BESIDE.items()
         if (path := settings.path.with_name(file)).is_file()
     }
-    return {**beside, **settings.data}
+    return {**beside, **settings.data, **(settings.geography.sources if settings.geography is not None else {})}
 
 
 def fingerprints(settings: Settings) -> dict[str, Input]:

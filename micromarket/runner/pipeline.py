@@ -35,7 +35,8 @@ class Stage:
     needs : tuple of str
         Stages whose outputs this one reads, directly.
     tables : tuple of str
-        Inputs that it reads itself: tables (keys of ``data`` in ``plan.yml``) and files beside ``plan.yml``.
+        Inputs that it reads itself: tables (keys of ``data`` in ``plan.yml``), ``geography`` (every file that this
+        section names) and files beside ``plan.yml``.
     settings : tuple of str
         Parts of the settings that it depends on: a section, or ``section.key``.
     outputs : tuple of str
@@ -53,8 +54,8 @@ class Stage:
     required: tuple[str, ...] = ()
 
 
-_BASE = ("company", "as_of", "plan", "economics", "features", "report.min_cell", "seed")
-_MASTER = ("markets", "customers", "transactions", "customer_summary", "subscriptions")
+_BASE = ("company", "as_of", "plan", "economics", "features", "geography", "report.min_cell", "seed")
+_MASTER = ("markets", "customers", "transactions", "customer_summary", "subscriptions", "geography")
 _COUNTED = ("spend", "outcomes", "leads", "sales_force")
 
 
@@ -71,13 +72,15 @@ _PLAN = ("plan.json", "plan.pdf", "plan.xlsx", "dashboard.html", "work/notes/pla
 _TABLES = tuple(a.path for a in ARTEFACTS.values() if a.path.startswith("tables/"))  # the plan blanks small groups
 
 #: The sections of the settings that can change a plan; ``data`` counts by the content of its tables.
-SECTIONS = ("company", "as_of", "plan", "economics", "features", "budget", "targets", "report", "seed")
+SECTIONS = (
+    "company", "as_of", "plan", "economics", "features", "geography", "budget", "targets", "report", "seed",
+)  # fmt: skip
 
 #: In the order in which they run. A test holds ``settings`` against what the stages' modules read.
 PIPELINE: tuple[Stage, ...] = (
     _stage(1, "data", tables=(*_MASTER, *_COUNTED)),
     _stage(2, "value", "data", _MASTER),
-    _stage(3, "potential", "data value", ("field_notes", "plays")),
+    _stage(3, "potential", "data value", ("field_notes", "plays", "previous_run"), "targets.objective"),
     _stage(4, "response", "data value potential", ("experiments",)),
     _stage(5, "allocation", "data value potential response", ("field_notes",), "budget"),
     _stage(6, "targets", "data value potential allocation", ("field_notes",), "budget targets"),
@@ -146,6 +149,8 @@ def settings_part(settings: Settings, name: str) -> Any:
     """A section of the settings, or ``section.key``, as plain values. Of ``data`` only how tables are shown."""
     if name == "data":
         return {table: source.shown_as for table, source in sorted(settings.data.items())}
+    if name == "geography":
+        return None if settings.geography is None else settings.geography.plain()
     value: Any = settings
     for key in name.split("."):
         value = getattr(value, key)
@@ -176,7 +181,8 @@ def stage_key(
     return digest_of(
         {
             "stage": stage.name,
-            "inputs": {table: inputs.get(table) for table in stage.tables},
+            # the files of a section count under its name: geography.census1
+            "inputs": {name: key for name, key in sorted(inputs.items()) if name.split(".")[0] in stage.tables},
             "settings": {part: settings_part(settings, part) for part in stage.settings},
             "upstream": {name: dict(upstream[name]) for name in stage.needs},
             "notebook": source_hash(notebook),

@@ -1,0 +1,188 @@
+"""Merged markets as markets: their ids, names, features and borders, and every other table in their terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import geopandas as gpd
+import ibis
+import numpy as np
+import pandas as pd
+import shapely
+
+from micromarket.geography.shapes import prepare_markets
+
+COUNTS = ("addressable_customers", "market_customers")
+_DERIVED = ("x_km", "y_km", "area_km2")
+_LABELS = ("name", "region", "country")
+_LEAST_KNOWN = 0.5
+
+
+@dataclass(frozen=True)
+class Merged:
+    """``markets``: as before, in fewer rows; ``map``: ``market_id, name, merged_id, merged_name, lead`` (a row for each
+    original market; ``lead``: whether it is the one that its new market is named after)."""
+
+    markets: pd.DataFrame
+    map: pd.DataFrame
+
+
+def combine_markets(markets: pd.DataFrame, lead: pd.Series, sums: Collection[str] = ()) -> Merged:
+    """Markets joined as ``lead`` says.
+
+    A merged market takes the id of its lead with the number of the others behind it ("3550308+2"), so that it is never
+    mistaken for the lead alone, and is named after its largest members ("Pasig, Taguig and 3 more").
+
+    Parameters
+    ----------
+    markets : DataFrame or GeoDataFrame
+        ``market_id``, ``name``, ``region``, ``addressable_customers`` and features, prepared.
+    lead : Series
+        Id of the lead by ``market_id`` (see :func:`~micromarket.geography.merging.merge_thin`).
+    sums : collection of str
+        Columns beside the market's size that count something. They add up; other numbers are averaged, by people who
+        could buy. Where members lack a number, those that have it (at least half, by people) speak for all.
+    """
+    ids = markets["market_id"].astype(str)
+    root = ids.map(lead).fillna(ids)
+    people = pd.to_numeric(markets["addressable_customers"], errors="coerce").astype(float)
+    middle = people[people > 0].median()
+    weight = people.where(people > 0, middle if np.isfinite(middle) else 1.0)
+    ranked = pd.DataFrame({"id": ids, "root": root, "name": markets["name"].astype(str), "weight": weight})
+    ranked["first"] = ranked["id"] == ranked["root"]
+    ranked = ranked.sort_values(["root", "first", "weight", "id"], ascending=[True, False, False, True], kind="stable")
+    size = ranked.groupby("root").size()
+    free = set(ids)
+    new_id = {r: r if n == 1 else _free_id(f"{r}+{n - 1}", free) for r, n in size.items()}
+    first = ranked.groupby("root")["name"].agg(lambda v: list(v.iloc[:3]))
+    new_name = {r: _joined(names, int(size[r])) for r, names in first.items()}
+    out = _aggregate(markets, root, weight, {*COUNTS, *sums})
+    out["market_id"] = pd.array([new_id[r] for r in out.index], dtype="str")
+    out["name"] = pd.array([new_name[r] for r in out.index], dtype="str")
+    if isinstance(markets, gpd.GeoDataFrame):
+        out = gpd.GeoDataFrame(out, geometry=_joined_shapes(markets.geometry, root, out.index), crs=markets.crs)
+    out = out.sort_values("market_id", kind="stable").reset_index(drop=True)[list(markets.columns)]
+    found = pd.DataFrame(
+        {
+            "market_id": ids.to_numpy(),
+            "name": markets["name"].astype(str).to_numpy(),
+            "merged_id": root.map(new_id).to_numpy(),
+            "merged_name": root.map(new_name).to_numpy(),
+            "lead": (ids == root).to_numpy(),
+        }
+    )
+    return Merged(prepare_markets(out), found.sort_values("market_id", kind="stable").reset_index(drop=True))
+
+
+def _free_id(wanted: str, taken: set[str]) -> str:
+    while wanted in taken:
+        wanted += "+"
+    taken.add(wanted)
+    return wanted
+
+
+def _joined(names: list[str], n: int) -> str:
+    if n <= 3:
+        return names[0] if n == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{names[0]}, {names[1]} and {n - 2:,} more"
+
+
+def _aggregate(markets: pd.DataFrame, root: pd.Series, weight: pd.Series, sums: set[str]) -> pd.DataFrame:
+    plain = pd.DataFrame(markets.drop(columns="geometry", errors="ignore"))
+    first = plain.assign(_lead=plain["market_id"].astype(str) != root).sort_values(
+        ["_lead", "market_id"], kind="stable"
+    )
+    out = first.groupby(root.reindex(first.index), sort=True).first()[[c for c in _LABELS if c in plain.columns]]
+    everyone = weight.groupby(root).sum()
+    for column in plain.columns:
+        if column in ("market_id", *_LABELS):
+            continue
+        if column in _DERIVED:
+            out[column] = np.nan  # measured anew
+            continue
+        value = pd.to_numeric(plain[column], errors="coerce").astype(float)
+        known = weight.where(value.notna(), 0.0).groupby(root).sum()
+        share = known / everyone
+        if column in sums:
+            total = value.fillna(0.0).groupby(root).sum() / share.where(share > 0)
+        else:
+            total = (value.fillna(0.0) * weight).groupby(root).sum() / known.where(known > 0)
+        out[column] = total.where(share >= _LEAST_KNOWN)
+    return out
+
+
+def _joined_shapes(geometry: gpd.GeoSeries, root: pd.Series, order: pd.Index) -> np.ndarray:
+    groups = pd.Series(np.arange(len(root))).groupby(root.to_numpy()).agg(list)
+    shapes = np.asarray(geometry)
+    return np.array([_union(shapes[groups[r]]) for r in order], dtype=object)
+
+
+def _union(shapes: np.ndarray) -> shapely.Geometry | None:
+    have = shapes[~shapely.is_missing(shapes)]
+    if len(have) < 2:
+        return have[0] if len(have) else None
+    return shapely.union_all(have)
+
+
+def in_merged_markets(name: str, table: ibis.Table, found: ibis.Table) -> ibis.Table:
+    """A table of the contract with merged ids: rows of one new market, period and channel become one.
+
+    ``found``: ``market_id, merged_id`` in the engine that holds ``table``. Tables of notes and experiments hold text
+    that speaks of markets: :func:`notes_in_merged_markets`.
+    """
+    renamed = found.select(_old=found.market_id, _new=found.merged_id)
+    joined = table.left_join(renamed, table.market_id == renamed._old)
+    columns = {c: joined["_new"] if c == "market_id" else joined[c] for c in table.columns}
+    mapped = joined.select(**columns)
+    if name == "spend":
+        return mapped.group_by(["market_id", "period", "channel"]).aggregate(amount=mapped.amount.sum())
+    if name == "outcomes":
+        more = {"revenue": mapped.revenue.sum()} if "revenue" in mapped.columns else {}
+        counted = mapped.new_customers.sum()
+        return mapped.group_by(["market_id", "period"]).aggregate(new_customers=counted, **more)
+    return mapped
+
+
+def sales_force_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Reps, capacity, targets and results add up; the territory is that of the most reps, then of the lead."""
+    joined = frame.merge(found[["market_id", "merged_id", "lead"]], on="market_id", how="left")
+    reps = joined["reps"].fillna(0.0) if "reps" in joined else pd.Series(0.0, index=joined.index)
+    by = joined.assign(_reps=reps).groupby(["merged_id", "territory"], as_index=False).agg(
+        _reps=("_reps", "sum"), _lead=("lead", "max")
+    )  # fmt: skip
+    by = by.sort_values(["merged_id", "_reps", "_lead", "territory"], ascending=[True, False, False, True])
+    out = by.drop_duplicates("merged_id")[["merged_id", "territory"]].set_index("merged_id")
+    numbers = [c for c in frame.columns if c not in ("market_id", "territory")]
+    sums = joined.groupby("merged_id")[numbers].sum(min_count=1)
+    out = out.join(sums).rename_axis("market_id").reset_index()
+    return out[list(frame.columns)]
+
+
+def notes_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Field notes in merged markets, and how many are left out.
+
+    What was said of one part does not hold for the whole: numbers (potential, target) about a market that was merged
+    are left out, and that it is blocked, or needs a play, counts for the whole only where it was said of its lead.
+    """
+    joined = frame.merge(found, on="market_id", how="left", suffixes=("", "_market"))
+    alone = joined["merged_id"].isna() | (joined["merged_id"] == joined["market_id"])
+    whole = alone | (~joined["kind"].isin(["potential", "target"]) & joined["lead"].eq(True))
+    out = joined[whole].assign(market_id=joined["merged_id"].fillna(joined["market_id"]))[list(frame.columns)]
+    return out.reset_index(drop=True), int((~whole).sum())
+
+
+def experiments_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The ids that ``markets`` lists (``a; b`` or ``a, b``) become those of the merged markets, each once."""
+    if "markets" not in frame:
+        return frame
+    new = dict(zip(found["market_id"], found["merged_id"], strict=True))
+
+    def rewritten(text: object) -> object:
+        listed = [p for p in re.split(r"\s*[;,]\s*", text.strip())] if isinstance(text, str) else []
+        if not listed or any(p not in new for p in listed):
+            return text  # a number, or words
+        return "; ".join(dict.fromkeys(new[p] for p in listed))
+
+    return frame.assign(markets=frame["markets"].map(rewritten))
