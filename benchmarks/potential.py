@@ -82,6 +82,10 @@ def score(answer: Answer, world: World) -> dict[str, float]:
     }
 
 
+def inside(truth: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    return float(np.mean((low <= truth) & (truth <= high)))
+
+
 def run(scenario: str, variant: str, seed: int, markets: int, others: bool) -> list[dict[str, Any]]:
     world = make(scenario, seed, markets, variant)
     design = build_design(world.data, SEED)
@@ -100,9 +104,9 @@ def run(scenario: str, variant: str, seed: int, markets: int, others: bool) -> l
     rows = [
         label | {"method": "ours"} | score(ours, world)
         | {
-            "cover potential": np.mean((found.potential_low <= world.potential) & (world.potential <= found.potential_high)),
-            "cover headroom": np.mean((found.headroom_low <= world.headroom) & (world.headroom <= found.headroom_high)),
-            "width headroom": np.mean((found.headroom_high - found.headroom_low)) / world.headroom.mean(),
+            "cover potential": inside(world.potential, found.potential_low, found.potential_high),
+            "cover headroom": inside(world.headroom, found.headroom_low, found.headroom_high),
+            "width headroom": np.mean(found.headroom_high - found.headroom_low) / world.headroom.mean(),
             "top fifth: stated less true": float((size * gap).sum() / size.sum()),
             "top fifth: true where stated .7-.9": float(top[sure].mean()) if sure.any() else np.nan,
             "top fifth: Brier": float(np.mean((stated - top) ** 2)),

@@ -12,14 +12,19 @@ from sklearn.cluster import KMeans
 
 from micromarket.market_data import MarketData
 from micromarket.potential.families import BINOMIAL, POISSON, Family, FloatArray
+from micromarket.potential.sizeless import expected_size, relative_levers
+from micromarket.potential.spillover import helps, neighbour_means, rivals_among
 
 BLOCKS, FOLDS = 36, 6
 BEST_PRACTICE = 0.9
 LEVER_NAMES = {"reps": "sales reps", "spend": "marketing spend"}
 # without a size, big markets look well covered: levers per buyer mean something only where features give the size
 _SIZE_EXPLAINED = 0.75
+CATEGORY = "share who buy at all"
 _SIZES = frozenset({"addressable_customers", "market_customers"})
-_NOT_FEATURES = frozenset({"customers", "reps", "capacity", "last_target", "last_actual", "x_km", "y_km", "audited_potential"})
+_NOT_FEATURES = frozenset(
+    {"customers", "reps", "capacity", "last_target", "last_actual", "x_km", "y_km", "audited_potential"}
+)
 MOST_COUNTED = 0.97  # share of buyers at which a market counts as full: the logit needs room above
 
 
@@ -31,7 +36,9 @@ class Design:
     expects (fitted on other folds), so that rates are relative to it; ``bound``: most customers a market can hold
     (inf where unknown); ``levers``: intensity per buyer (money or reps per unit of size), never missing; ``blocks``:
     spatial block of each market; ``folds``: fold of each block's markets; ``audited``: potential that somebody has
-    measured (customers; NaN where nobody has), which calibrates levels and is never a feature.
+    measured (customers; NaN where nobody has), which calibrates levels and is never a feature;
+    ``around``: neighbours' levers and rivals, standardised, no columns where they don't help to predict;
+    ``lever_error``: log sd of the error that unknown sizes leave in a market's intensities (the same for its levers).
     """
 
     family: Family
@@ -46,7 +53,14 @@ class Design:
     blocks: FloatArray
     folds: FloatArray
     audited: FloatArray
+    around: FloatArray
+    lever_error: float = 0.0
     dropped: tuple[str, ...] = ()
+
+    @property
+    def explaining(self) -> FloatArray:
+        """All that explains a market's level beside its levers: features, then neighbours."""
+        return np.column_stack([self.features, self.around])
 
     @property
     def best_practice(self) -> FloatArray:
@@ -73,63 +87,75 @@ def build_design(data: MarketData, seed: int) -> Design:
     # results and positions explain nothing that a held-out area could use; sizes only where the model lacks them
     banned = _NOT_FEATURES | _SIZES if known else _NOT_FEATURES
     names = [f for f in data.features if f in markets.columns and f not in banned]
+    if np.isfinite(_positive(markets, "market_customers")).any() and source == "addressable_customers":
+        markets, names = _with_category(markets), [*names, CATEGORY]
     features, kept, dropped = clean_features(markets, names)
+    dropped = tuple(d for d in dropped if d != CATEGORY)
     bound = np.full(len(n), np.inf)
     for column in ("addressable_customers", "market_customers"):
         limit = number(markets, column)
         bound = np.fmin(bound, np.where(limit > 0, limit, np.inf))
     blocks = spatial_blocks(markets, seed)
     folds = fold_of_blocks(blocks)
-    levers, lever_names = np.empty((len(n), 0)), tuple[str, ...]()
-    if size is None:
-        size, explained = _expected_size(n, features, folds)
+    (levers, lever_names), lever_error = lever_totals(data), 0.0
+    if size is not None:
+        levers = levers / size[:, None]
     else:
-        explained = 1.0
+        size, explained = expected_size(n, features, folds)
+        relative = relative_levers(size, levers, features, folds)
+        if relative is not None:
+            size, levers, lever_error = relative
+        elif explained >= _SIZE_EXPLAINED:
+            levers = levers / size[:, None]
+        else:
+            levers, lever_names = levers[:, :0], ()
+    levers = np.minimum(levers, np.quantile(levers, 0.995, axis=0)) if levers.shape[1] else levers
     audited = number(markets, "audited_potential")
-    if explained >= _SIZE_EXPLAINED:
-        levers, lever_names = _levers(data, size)
+    family = BINOMIAL if known else POISSON
+    around = _around(data, features, kept, levers)
+    if not (around.shape[1] and helps(family, features, around, levers, n, size, blocks, folds)):
+        around = np.empty((len(n), 0))
     return Design(
-        family=BINOMIAL if known else POISSON, size_source=source, n=n, size=size, bound=np.maximum(bound, n),
+        family=family, size_source=source, n=n, size=size, bound=np.maximum(bound, n),
         features=features, feature_names=kept, levers=levers, lever_names=lever_names,
-        blocks=blocks, folds=folds, audited=np.where(audited > 0, audited, np.nan), dropped=dropped,
+        blocks=blocks, folds=folds, audited=np.where(audited > 0, audited, np.nan), around=around, lever_error=lever_error, dropped=dropped,
     )  # fmt: skip
 
 
-def _expected_size(n: FloatArray, features: FloatArray, folds: FloatArray) -> tuple[FloatArray, float]:
-    """Customers expected by ridge regression of log(n + 0.5) on the features, each fold by the others; and its R2."""
-    design, target = np.column_stack([np.ones(len(n)), features]), np.log(n + 0.5)
-    ridge = np.eye(design.shape[1])
-    ridge[0, 0] = 1e-9
-    out = np.empty(len(n))
-    for fold in np.unique(folds):
-        rest = folds != fold if (folds != fold).any() else folds == fold
-        x = design[rest]
-        out[folds == fold] = design[folds == fold] @ np.linalg.solve(x.T @ x + ridge, x.T @ target[rest])
-    out = np.clip(out, target.min(), target.max())
-    explained = 1 - float(((target - out) ** 2).sum() / max(((target - target.mean()) ** 2).sum(), 1e-12))
-    return np.exp(out), explained
-
-
 def _size(markets: pd.DataFrame, n: FloatArray) -> tuple[FloatArray | None, str]:
-    """Buyers by market: people who buy from anyone where mostly known, else those who could; gaps are estimated."""
-    category, people = number(markets, "market_customers"), number(markets, "addressable_customers")
-    category, people = np.where(category > 0, category, np.nan), np.where(people > 0, people, np.nan)
-    if np.isfinite(category).mean() >= 0.5:
-        size, source = category, "market_customers"
-        if np.isfinite(people).any():
-            both = np.isfinite(category) & np.isfinite(people)
-            ratio = np.median(category[both] / people[both]) if both.any() else 1.0
-            size = np.where(np.isfinite(size), size, np.minimum(people, people * ratio))
-    elif np.isfinite(people).mean() >= 0.5:
-        size, source = people, "addressable_customers"
+    """Buyers by market: people who could buy where mostly known, else those who buy from anyone; gaps are estimated."""
+    category, people = _positive(markets, "market_customers"), _positive(markets, "addressable_customers")
+    # levers work on everyone who could buy, so people come first; the category is then a feature and a bound
+    if np.isfinite(people).mean() >= 0.5:
+        size, source, other = people, "addressable_customers", category
+    elif np.isfinite(category).mean() >= 0.5:
+        size, source, other = category, "market_customers", people
     else:
         return None, "none"
+    both = np.isfinite(size) & np.isfinite(other)
+    if both.any():
+        size = np.where(np.isfinite(size), size, other * np.median(size[both] / other[both]))
     # a market whose size is missing: as penetrated as all markets together, with at least ten buyers
     have = np.isfinite(size)
     rate = n[have].sum() / size[have].sum()
     filled = np.maximum(n / max(rate, 1e-6), np.nanmedian(size) * 0.1)
     size = np.where(have, size, np.maximum(filled, 10.0))
     return np.maximum(size, n / MOST_COUNTED), source
+
+
+def _positive(markets: pd.DataFrame, column: str) -> FloatArray:
+    values = number(markets, column)
+    return np.where(values > 0, values, np.nan)
+
+
+def _with_category(markets: pd.DataFrame) -> pd.DataFrame:
+    """Markets with ``CATEGORY``: the part of the people who buy from anyone, whether known for all markets or some.
+
+    Nobody's result: how many buy at all says what a market is like, as an income does.
+    """
+    with np.errstate(invalid="ignore"):
+        rate = _positive(markets, "market_customers") / _positive(markets, "addressable_customers")
+    return markets.assign(**{CATEGORY: np.log(np.clip(rate, 1e-4, 1.0))})
 
 
 def clean_features(markets: pd.DataFrame, names: Sequence[str]) -> tuple[FloatArray, tuple[str, ...], tuple[str, ...]]:
@@ -165,8 +191,8 @@ def clean_features(markets: pd.DataFrame, names: Sequence[str]) -> tuple[FloatAr
     return matrix, tuple(kept), tuple(dropped)
 
 
-def _levers(data: MarketData, size: FloatArray) -> tuple[FloatArray, tuple[str, ...]]:
-    """What the company can turn: sales reps and marketing spend (last year) per buyer."""
+def lever_totals(data: MarketData) -> tuple[FloatArray, tuple[str, ...]]:
+    """What the company can turn, by market (markets, levers): sales reps (count) and last year's spend (money)."""
     markets = data.markets
     found: dict[str, FloatArray] = {"reps": number(markets, "reps")}
     if data.current is not None and len(data.current):
@@ -174,12 +200,25 @@ def _levers(data: MarketData, size: FloatArray) -> tuple[FloatArray, tuple[str, 
         found["spend"] = markets["market_id"].map(spend).to_numpy(float, na_value=np.nan)
     columns, names = [], []
     for name, raw in found.items():
-        intensity = np.where(np.isfinite(raw), np.maximum(raw, 0.0), 0.0) / size
         # a market without a row has none of it; a lever that no market differs in can't be learnt
-        if np.isfinite(raw).any() and np.ptp(intensity) > 1e-12:
-            columns.append(np.minimum(intensity, np.quantile(intensity, 0.995)))
+        total = np.where(np.isfinite(raw), np.maximum(raw, 0.0), 0.0)
+        if np.ptp(total) > 1e-12:
+            columns.append(total)
             names.append(name)
-    return (np.column_stack(columns) if columns else np.empty((len(size), 0))), tuple(names)
+    return (np.column_stack(columns) if columns else np.empty((len(markets), 0))), tuple(names)
+
+
+def _around(data: MarketData, features: FloatArray, names: tuple[str, ...], levers: FloatArray) -> FloatArray:
+    """Neighbours' levers and rivals, standardised (markets, columns); no columns where nothing is known of them."""
+    markets, none = data.markets, np.empty((len(features), 0))
+    values = np.column_stack([levers, features[:, rivals_among(names)]])
+    place = np.column_stack([number(markets, "x_km"), number(markets, "y_km")])
+    means = neighbour_means(values, markets["market_id"], data.neighbours, place) if values.shape[1] else None
+    if means is None:
+        return none
+    middle, spread = np.median(means, axis=0), means.std(axis=0)
+    kept = spread > 1e-12
+    return np.clip((means - middle)[:, kept] / spread[kept], -4, 4)
 
 
 def spatial_blocks(markets: pd.DataFrame, seed: int) -> FloatArray:

@@ -3,129 +3,130 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_ndtr, ndtri, roots_hermite
+from scipy.special import ndtri, softmax
 from scipy.stats import chi2
 
+from micromarket.potential.composed import KINDS, Posterior, Shape, log_marginal, posterior
 from micromarket.potential.families import Family, FloatArray
 
-_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
-_GAMMAS = (0.0, 0.3, 0.5, 0.65, 0.8, 0.9, 0.96, 0.99)
-_NODES, _WEIGHTS = roots_hermite(11)
+_SHARES = (0.035, 0.11, 0.21, 0.39, 0.61, 0.81, 0.95)  # of the variance that is one-sided
+_MIRRORED = (0.21, 0.61)
 _LARGEST_FIT = 3_000
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """Per market, on the scale of the linear predictor and relative to ``eta``.
-
-    ``noise`` (mean and sd): the market's lasting symmetric difference; ``gap``: the one-sided shortfall (at least 0).
-    """
-
-    noise: FloatArray
-    noise_sd: FloatArray
-    gap: FloatArray
-    gap_sd: FloatArray
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """One composed-error distribution: level ``shift``, spread ``sigma``, one-sided part ``gamma`` in (-1, 1)."""
-
-    shift: float
-    sigma: float
-    gamma: float
-    log_likelihood: float
+_RESAMPLED = 200
 
 
 class CountFrontier:
-    """Stochastic frontier for counts: ``n ~ Family(size, eta + shift + v - u)``, v normal, u half-normal.
+    """Stochastic frontier for counts: ``n ~ Family(size, eta + shift + v - u)``, v normal, u at least 0.
 
-    The normal / half-normal composed error of Aigner, Lovell & Schmidt (1977) inside a count likelihood (Fe & Hofler
-    2013), integrated by adaptive Gauss-Hermite quadrature, so that small markets carry exactly as much weight as
-    their counts bear. ``u`` given the data follows Jondrow et al. (1982, JLMS). ``gamma = sigma_u / sigma`` is averaged
-    over a grid by its profile likelihood instead of being fixed at its maximum: how much of the spread is one-sided is
-    what the data say least about.
+    A composed error inside a count likelihood (Fe & Hofler 2013), integrated by adaptive Gauss-Hermite quadrature, so
+    that small markets carry exactly as much weight as their counts bear. How much of the spread is one-sided, and in
+    which shape (half-normal, exponential, truncated normal), is what the data say least about and what the level of
+    headroom rests on: neither is fixed at its maximum, both are averaged by how well they explain the counts. Weights
+    are those of a bagged posterior (Huggins & Miller 2023): the mean over resampled spatial blocks, because none of the
+    shapes is true and neighbouring markets err alike. ``u`` given the data follows Jondrow et al. (1982, JLMS).
 
     Parameters
     ----------
     family : Family
     one_sided : bool
         ``False``: only symmetric differences.
+    seed : int
+        Of the resampling.
 
     Attributes
     ----------
     shapes_, weights_ : composed-error distributions and their weights (sum 1)
-    sigma_u_, sigma_v_ : weighted means, units of the linear predictor
+    parameter_sd_ : standard error of the log scale of a shape, from the number of markets that inform it
+    sigma_u_, sigma_v_ : weighted means of the root mean square of u and of the sd of v, units of the linear predictor
+    mean_u_ : weighted mean of u
     skew_ : "one-sided", "unclear", "wrong sign" or "not tested"
     p_value_ : of no one-sided part (mixed chi-square of Coelli 1995); nan when not tested
     """
 
-    def __init__(self, family: Family, one_sided: bool = True):
+    def __init__(self, family: Family, one_sided: bool = True, seed: int = 1):
         self.family = family
         self.one_sided = one_sided
+        self.seed = seed
 
-    def fit(self, n: FloatArray, size: FloatArray, eta: FloatArray) -> CountFrontier:
-        """``n``: customers; ``size``: buyers (or 1); ``eta``: predicted average level, all of shape (markets,)."""
+    def fit(self, n: FloatArray, size: FloatArray, eta: FloatArray, blocks: FloatArray | None = None) -> CountFrontier:
+        """``n``: customers; ``size``: buyers (or 1); ``eta``: predicted average level; ``blocks``: spatial block, whose
+        markets are resampled together (default: each on its own); all of shape (markets,)."""
+        blocks = np.arange(len(n)) if blocks is None else blocks
         if len(n) > _LARGEST_FIT:  # the shape has three parameters: a spread-out sample says the same
             pick = np.argsort(eta, kind="stable")[np.linspace(0, len(n) - 1, _LARGEST_FIT).astype(int)]
-            n, size, eta = n[pick], size[pick], eta[pick]
+            n, size, eta, blocks = n[pick], size[pick], eta[pick], blocks[pick]
         start = np.array([0.0, math.log(_moment_spread(self.family, n, size, eta))])
-        shapes: list[_Shape] = []
-        for gamma in _GAMMAS if self.one_sided else (0.0,):
-            shape, start = self._fit_shape(gamma, n, size, eta, start)
-            shapes.append(shape)
-        symmetric = shapes[0].log_likelihood
-        best = max(s.log_likelihood for s in shapes)
+        symmetric, base = self._fit_shape("half-normal", 0.0, n, size, eta, start)
+        shapes = [symmetric]
+        if self.one_sided:
+            for kind in KINDS:
+                start = base
+                for share in _SHARES:
+                    shape, start = self._fit_shape(kind, share, n, size, eta, start)
+                    shapes.append(shape)
+        fits = np.array([log_marginal(self.family, s, n, size, eta) for s in shapes])
         self.skew_, self.p_value_ = "not tested", math.nan
         if self.one_sided:
-            _, base = self._fit_shape(0.0, n, size, eta, start)
-            wrong = max(self._fit_shape(-g, n, size, eta, base)[0].log_likelihood for g in (0.65, 0.9))
-            ratio = 2 * (best - symmetric)
+            half = fits[: 1 + len(_SHARES)].sum(axis=1)  # the test is the half-normal's, as in the literature
+            mirrored = [self._fit_shape("half-normal", s, n, size, eta, base, -1)[0] for s in _MIRRORED]
+            wrong = max(float(log_marginal(self.family, s, n, size, eta).sum()) for s in mirrored)
+            ratio = 2 * (half.max() - half[0])
             self.p_value_ = 1.0 if ratio <= 0 else 0.5 * float(chi2.sf(ratio, 1))
-            self.skew_ = "wrong sign" if wrong > best else "one-sided" if self.p_value_ < 0.05 else "unclear"
+            self.skew_ = "wrong sign" if wrong > half.max() else "one-sided" if self.p_value_ < 0.05 else "unclear"
             if self.skew_ == "wrong sign":
-                shapes = shapes[:1]
-        relative = np.array([s.log_likelihood - best for s in shapes])
-        weights = np.exp(relative - relative.max())
-        keep = weights > 0.01 * weights.max()
+                shapes, fits = shapes[:1], fits[:1]
+        weights = self._weights(shapes, fits, blocks)
+        keep = weights > 0.005 * weights.max()
         self.shapes_ = tuple(s for s, k in zip(shapes, keep, strict=True) if k)
         self.weights_ = weights[keep] / weights[keep].sum()
-        self.sigma_u_ = float(sum(w * s.sigma * s.gamma for w, s in zip(self.weights_, self.shapes_, strict=True)))
-        self.sigma_v_ = float(
-            sum(w * s.sigma * math.sqrt(1 - s.gamma**2) for w, s in zip(self.weights_, self.shapes_, strict=True))
-        )
+        self.mean_u_ = self._mean([s.mean_u for s in self.shapes_])
+        self.sigma_u_ = self._mean([math.sqrt(s.mean_u**2 + max(s.sd_w**2 - s.sigma_v**2, 0)) for s in self.shapes_])
+        self.sigma_v_ = self._mean([s.sigma_v for s in self.shapes_])
+        information = size * self.family.slope(self.family.rate(eta))
+        spread = symmetric.sd_w**2
+        informed = float(((spread / (spread + 1 / np.maximum(information, 1e-9))) ** 2).sum())
+        self.parameter_sd_ = 1 / math.sqrt(2 * max(informed, 2.0))
         return self
 
     def posterior(self, n: FloatArray, size: FloatArray, eta: FloatArray) -> list[Posterior]:
         """One :class:`Posterior` a shape (same order as ``weights_``); ``noise`` includes the shape's level shift."""
-        return [_posterior(self.family, s, n, size, eta) for s in self.shapes_]
+        return [posterior(self.family, s, n, size, eta) for s in self.shapes_]
+
+    def _mean(self, values: list[float]) -> float:
+        return float(np.dot(self.weights_, values))
+
+    def _weights(self, shapes: list[Shape], fits: FloatArray, blocks: FloatArray) -> FloatArray:
+        """Bagged posterior weights: no one-sided part as likely beforehand as any one share of the variance."""
+        prior = np.array([-math.log(len(KINDS)) if s.scale else 0.0 for s in shapes])
+        _, place = np.unique(blocks, return_inverse=True)
+        sums = np.array([np.bincount(place, f) for f in fits])  # (shapes, blocks)
+        count = sums.shape[1]
+        drawn = np.random.default_rng(self.seed).multinomial(count, np.full(count, 1 / count), size=_RESAMPLED)
+        return softmax(drawn @ sums.T + prior, axis=1).mean(axis=0)
 
     def _fit_shape(
-        self, gamma: float, n: FloatArray, size: FloatArray, eta: FloatArray, start: FloatArray
-    ) -> tuple[_Shape, FloatArray]:
-        """Best level and spread given ``gamma``; parametrised by mean and sd of v - u, which ``gamma`` barely moves."""
-        drop, narrow = abs(gamma) * math.sqrt(2 / math.pi), math.sqrt(1 - 2 * gamma**2 / math.pi)
+        self, kind: str, share: float, n: FloatArray, size: FloatArray, eta: FloatArray, start: FloatArray,
+        sign: int = 1,
+    ) -> tuple[Shape, FloatArray]:  # fmt: skip
+        """Best level and spread given kind and share; parametrised by mean and sd of v - u, which these barely move."""
 
-        def shape(theta: FloatArray) -> _Shape:
-            sigma = math.exp(min(max(theta[1], -6.0), 3.0)) / narrow
-            return _Shape(float(theta[0]) + math.copysign(drop, gamma) * sigma * (gamma != 0), sigma, gamma, 0.0)
+        def shape(theta: FloatArray) -> Shape:
+            return Shape.of_moments(kind, share, float(theta[0]), math.exp(min(max(theta[1], -6.0), 3.0)), sign)
 
         def loss(theta: FloatArray) -> float:
             # a weak prior on the log spread keeps it finite where counts show no spread at all
             prior = 0.5 * ((theta[1] + 1.0) / 2.0) ** 2 + 0.5 * (theta[0] / 5.0) ** 2
-            return -float(_marginal(self.family, shape(theta), n, size, eta).sum()) + prior
+            return -float(log_marginal(self.family, shape(theta), n, size, eta).sum()) + prior
 
-        simplex = np.vstack([start, start + np.array([0.1, 0.0]), start + np.array([0.0, 0.1])])
+        simplex = np.vstack([start, start + np.array([0.05, 0.0]), start + np.array([0.0, 0.05])])
         found = minimize(
             loss, start, method="Nelder-Mead",
             options={"initial_simplex": simplex, "xatol": 2e-3, "fatol": 2e-2, "maxfev": 80},
         )  # fmt: skip
-        fitted = shape(found.x)
-        return _Shape(fitted.shift, fitted.sigma, gamma, -float(found.fun)), found.x
+        return shape(found.x), found.x
 
 
 def _moment_spread(family: Family, n: FloatArray, size: FloatArray, eta: FloatArray) -> float:
@@ -139,92 +140,6 @@ def _moment_spread(family: Family, n: FloatArray, size: FloatArray, eta: FloatAr
         return 0.5
     excess = np.average(step[inside] ** 2 - 1 / np.maximum(information[inside], 1e-9), weights=weight[inside] + 1e-12)
     return math.sqrt(min(max(excess, 1e-3), 4.0))
-
-
-def _log_prior(shape: _Shape, w: FloatArray) -> FloatArray:
-    """Log density of v - u (skew-normal; Aigner, Lovell & Schmidt 1977, with lambda = sigma_u / sigma_v)."""
-    slant = shape.gamma / math.sqrt(1 - shape.gamma**2)
-    z = w / shape.sigma
-    return -0.5 * z**2 - math.log(shape.sigma) - _LOG_SQRT_2PI + (
-        math.log(2) + log_ndtr(-slant * z) if shape.gamma else 0.0
-    )  # fmt: skip
-
-
-def _mode(
-    family: Family, shape: _Shape, n: FloatArray, size: FloatArray, eta: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Mode and curvature-based sd of w given the count, by Newton steps on a concave function."""
-    slant = shape.gamma / math.sqrt(1 - shape.gamma**2)
-    at = eta + shape.shift
-    precision = 1 / shape.sigma**2
-    rate = family.rate(at)
-    information = size * family.slope(rate)
-    w = np.clip((n - size * rate) / (information + precision), -3 * shape.sigma, 3 * shape.sigma)
-    curve = np.empty_like(w)
-    for _ in range(25):
-        rate = family.rate(at + w)
-        gradient = n - size * rate - w * precision
-        curve = size * family.slope(rate) + precision
-        if shape.gamma:
-            z = -slant * w / shape.sigma
-            mills = np.exp(-0.5 * z**2 - _LOG_SQRT_2PI - log_ndtr(z))
-            gradient = gradient - slant / shape.sigma * mills
-            curve = curve + (slant / shape.sigma) ** 2 * mills * (z + mills)
-        step = np.clip(gradient / curve, -1.0, 1.0)
-        w = w + step
-        if np.abs(step).max(initial=0.0) < 1e-4:
-            break
-    return w, 1 / np.sqrt(curve)
-
-
-def _nodes(
-    family: Family, shape: _Shape, n: FloatArray, size: FloatArray, eta: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Quadrature nodes of w, shape (markets, nodes), and the log of weight x integrand there."""
-    mode, sd = _mode(family, shape, n, size, eta)
-    w = mode[:, None] + math.sqrt(2) * sd[:, None] * _NODES
-    value = family.log_likelihood(n[:, None], size[:, None], (eta + shape.shift)[:, None] + w) + _log_prior(shape, w)
-    return w, value + _NODES**2 + np.log(_WEIGHTS) + np.log(math.sqrt(2) * sd)[:, None]
-
-
-def _marginal(family: Family, shape: _Shape, n: FloatArray, size: FloatArray, eta: FloatArray) -> FloatArray:
-    _, value = _nodes(family, shape, n, size, eta)
-    top = value.max(axis=1)
-    return top + np.log(np.exp(value - top[:, None]).sum(axis=1)) - _constant(family, n, size)
-
-
-def _constant(family: Family, n: FloatArray, size: FloatArray) -> FloatArray:
-    """The saturated log-likelihood: keeps sums of log-likelihoods small, so that differences keep their digits."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        part = np.where(n > 0, n * np.log(n / size), 0.0)
-        if family.bounded:
-            return part + np.where(size > n, (size - n) * np.log1p(-n / size), 0.0)
-    return part - n
-
-
-def _posterior(family: Family, shape: _Shape, n: FloatArray, size: FloatArray, eta: FloatArray) -> Posterior:
-    w, value = _nodes(family, shape, n, size, eta)
-    p = np.exp(value - value.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    mean_w = (p * w).sum(axis=1)
-    var_w = (p * (w - mean_w[:, None]) ** 2).sum(axis=1)
-    if not shape.gamma:
-        zero = np.zeros_like(mean_w)
-        return Posterior(mean_w + shape.shift, np.sqrt(var_w), zero, zero)
-    mean_u, var_u = _half_normal_given(shape, w)
-    gap = (p * mean_u).sum(axis=1)
-    gap_var = (p * (var_u + (mean_u - gap[:, None]) ** 2)).sum(axis=1)
-    noise = (p * (w + mean_u)).sum(axis=1)
-    noise_var = (p * (var_u + (w + mean_u - noise[:, None]) ** 2)).sum(axis=1)
-    return Posterior(noise + shape.shift, np.sqrt(noise_var), gap, np.sqrt(gap_var))
-
-
-def _half_normal_given(shape: _Shape, w: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and variance of u given v - u = w: normal(-w gamma^2, sigma gamma sqrt(1 - gamma^2)) cut at 0 (JLMS)."""
-    spread = shape.sigma * shape.gamma * math.sqrt(1 - shape.gamma**2)
-    a = -w * shape.gamma**2 / spread
-    mills = np.exp(-0.5 * a**2 - _LOG_SQRT_2PI - log_ndtr(a))
-    return spread * (a + mills), np.maximum(spread**2 * (1 - mills * (a + mills)), 0.0)
 
 
 def best_fifth(spread: float) -> float:

@@ -1,0 +1,86 @@
+"""Potential that somebody has measured in a few dozen markets, and what it says about all the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from micromarket.potential.design import Design
+from micromarket.potential.ensemble import Draws
+from micromarket.potential.families import FloatArray
+
+FEWEST_AUDITS = 12  # from here on audits fix the level; from _FEWEST_USED they move it
+_FEWEST_USED = 3
+AUDIT_ERROR = 0.10  # log sd of a measured potential around the truth: an assumption of ours
+_PRIOR_SLOPE, _PRIOR_MARKETS = 0.5, 20.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Measured gap = ``shift`` + ``slope`` x estimated gap (linear predictor), fitted on ``audited`` markets;
+    ``spread``: sd of what is left, audit error taken out."""
+
+    draws: Draws
+    shift: float
+    slope: float
+    spread: float
+    audited: int
+
+    @property
+    def level_known(self) -> bool:
+        return self.audited >= FEWEST_AUDITS
+
+
+def calibrate(design: Design, draws: Draws, seed: int) -> Calibration:
+    """Draws whose level and spread agree with the audited markets.
+
+    Bayesian linear regression of the measured on the estimated gap, with a prior at (0, 1) as wide as the ensemble's
+    own doubt about the level: few audits move it a little, dozens fix it. What all markets share is then drawn from
+    this regression instead of the ensemble; what is a market's own keeps its draws, rescaled to the residuals that the
+    audits show. An audited market itself takes its measurement, with an error of its own.
+    """
+    at = np.flatnonzero(np.isfinite(design.audited))
+    mean = draws.gap.mean(axis=0)
+    if len(at) < _FEWEST_USED:
+        return Calibration(draws, 0.0, 1.0, 0.0, len(at))
+    rng = np.random.default_rng([seed, 1])
+    family, size = design.family, design.size
+    now = draws.now.mean(axis=0)
+    rate = np.clip(design.audited[at] / size[at], 1e-9, 0.999 if family.bounded else np.inf)
+    measured = family.link(rate) - now[at]
+    error = AUDIT_ERROR * (1 / np.maximum(1 - rate, 0.05) if family.bounded else 1.0)
+    # what is common to all markets of a draw moves their gaps in proportion; the rest is each market's own
+    common = draws.gap.mean(axis=1) / max(mean.mean(), 1e-9) - 1
+    own = draws.gap - mean - common[:, None] * mean
+    expected = (own[:, at] ** 2).mean(axis=0) + draws.now[:, at].var(axis=0)
+    noise = expected + error**2
+    centre = float(np.average(mean))
+    basis = np.column_stack([np.ones(len(at)), mean[at] - centre])
+    prior_sd = np.array([max(draws.gap.mean(axis=1).std(), 0.25), _PRIOR_SLOPE])
+    prior = np.array([centre, 1.0])
+    for _ in range(3):  # the residuals' variance and the line, in turn
+        precision = (basis / noise[:, None]).T @ basis + np.diag(prior_sd**-2)
+        covariance = np.linalg.inv(precision)
+        line = covariance @ ((basis / noise[:, None]).T @ measured + prior / prior_sd**2)
+        left = measured - basis @ line
+        scale = ((left**2 / (expected + error**2)).sum() + _PRIOR_MARKETS) / (len(at) + _PRIOR_MARKETS)
+        noise = scale * (expected + error**2)
+    lines = rng.multivariate_normal(line, covariance, size=len(draws.gap), method="cholesky")
+    centred = mean - centre
+    freedom = len(at) + _PRIOR_MARKETS
+    scales = scale * freedom / rng.chisquare(freedom, len(draws.gap))
+    gap = lines[:, :1] + lines[:, 1:] * centred + np.sqrt(scales)[:, None] * own
+    gap[:, at] = measured - (draws.now[:, at] - now[at]) + error * rng.standard_normal((len(gap), len(at)))
+    spread = float(np.sqrt(scale * expected.mean()))
+    return Calibration(
+        Draws(draws.now, np.maximum(gap, 0.0)), float(line[0] - line[1] * centre), float(line[1]), spread, len(at)
+    )
+
+
+def calibrated_gap(gap: FloatArray, found: Calibration) -> FloatArray:
+    """The point estimate of the gap (markets,) that goes with the calibrated draws."""
+    return gap if found.audited < _FEWEST_USED else found.draws.gap.mean(axis=0)
+
+
+__all__ = ["AUDIT_ERROR", "FEWEST_AUDITS", "Calibration", "calibrate", "calibrated_gap"]
