@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import ibis
@@ -18,13 +19,17 @@ from micromarket import geography
 from micromarket.config import CUSTOMER_TABLES, Settings
 from micromarket.engines import CountingEngine, open_engine, read_inside, without_row_numbers
 from micromarket.errors import InputError, Problem, did_you_mean, shown
+from micromarket.geography import company as shaping
+from micromarket.geography.hierarchy import nesting_problems
+from micromarket.geography.merged import in_merged_tables
+from micromarket.geography.placing import place_customers, place_in_hexagons
 from micromarket.sources import ROW, Engine, RawTable, read_source
 from micromarket.tables import RULES, TABLE_SCHEMAS
 from micromarket.validate import as_number, check_references, check_table, is_missing, typed
 
 #: Columns of ``markets`` that are never taken for features.
+_SIZES = ("addressable_customers", "market_customers")
 _NOT_FEATURES = {*TABLE_SCHEMAS["markets"].columns, "longitude", "latitude", "lon", "lat", "x", "y", "geometry"}
-_POINT_TOLERANCE_KM = 5.0
 
 
 @dataclass
@@ -45,6 +50,12 @@ class Dataset:
         Rows of each table.
     warnings : list of str
         What was found odd but not wrong.
+    market_map : DataFrame or None
+        Where ``geography.merge`` joined markets: ``market_id`` of the company's files, ``merged_id`` here.
+    census_coverage : DataFrame or None
+        ``market_id, source, coverage``: share of each market's area that a census file covers.
+    shaped : dict
+        What ``geography`` did, for the notes.
     """
 
     settings: Settings
@@ -55,6 +66,9 @@ class Dataset:
     features: tuple[str, ...]
     rows: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    market_map: pd.DataFrame | None = None
+    census_coverage: pd.DataFrame | None = None
+    shaped: dict[str, Any] = field(default_factory=dict)
     _kept: dict[str, ibis.Table] = field(default_factory=dict, repr=False)
 
     def has(self, table: str) -> bool:
@@ -134,14 +148,18 @@ def check(settings: Settings) -> dict[str, int]:
 def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
     problems: list[Problem] = []
     warnings: list[str] = []
+    shaped = shaping.Shaped(warnings=warnings)
     raws: dict[str, RawTable] = {}
-    for table, source in settings.data.items():
+    places = settings.geography.sources if settings.geography is not None else {}
+    for table, source in {**settings.data, **places}.items():
         try:
             raws[table] = read_inside(engine, source) if source.inside else read_source(local, source)
         except InputError as error:
             problems += error.problems
     sound: dict[str, ibis.Table] = {}
     for table, raw in raws.items():
+        if table in places:
+            continue
         try:
             found = check_table(raw, settings.as_of)
         except IbisError as error:
@@ -152,10 +170,28 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
         problems += found
         if not found:
             sound[table] = typed(raw)
-    problems += _check_references(raws, sound, engine)
+    if settings.geography is not None and settings.geography.hexagons is not None and "customers" in sound:
+        try:
+            home = engine if settings.data["customers"].inside else local
+            sound["customers"], raws["customers"], raws["markets"] = place_in_hexagons(
+                local, home, sound["customers"], raws["customers"], settings.geography.hexagons,
+                raws.get("geography.boundary"), settings.report.min_cell, shaped,
+            )  # fmt: skip
+            sound["markets"] = typed(raws["markets"])
+        except InputError as error:
+            problems += error.problems
+    tables = {t: raw for t, raw in raws.items() if t not in places}
+    problems += _check_references(tables, sound, engine)
     features: tuple[str, ...] = ()
+    census = settings.geography.census if settings.geography is not None else ()
     if "markets" in sound:
-        found, features = _choose_features(settings, raws["markets"], warnings)
+        for part in census:
+            if part.source.table in raws:
+                columns = [c for c in raws["markets"].table.columns if c not in part.variables or c not in _SIZES]
+                problems += shaping.census_problems(part, raws[part.source.table], columns)
+        found, features = _choose_features(
+            settings, raws["markets"], warnings, [v for c in census for v in c.variables]
+        )
         problems += found
     economics = settings.economics
     purchases = sound.get("transactions") if economics.relationship == "non-contractual" else None
@@ -165,15 +201,37 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
     if problems:
         raise InputError(problems)
     markets = _read_markets(sound["markets"], raws["markets"], features, warnings)
+    coverage = {}
+    for part in census:
+        markets, coverage[part.source.shown_as] = shaping.add_census(markets, part, raws[part.source.table], shaped)
+    _warn_of_sizes(markets, warnings)
     if "market_id" not in sound["customers"].columns:
         home = engine if settings.data["customers"].inside else local
-        sound["customers"] = _place_customers(home, sound["customers"], markets, settings, warnings)
+        file = settings.data["customers"].shown_as
+        sound["customers"] = place_customers(home, sound["customers"], markets, file, warnings)
     rows = {t: int(table.count().execute()) for t, table in sound.items()}
-    tables = {
+    covered = shaping.coverage_table(coverage)
+    force = sound["sales_force"].to_pandas() if "sales_force" in sound else None
+    territory = None if force is None else pd.Series(force["territory"].to_numpy(), index=force["market_id"].to_numpy())
+    warnings += nesting_problems(
+        markets.assign(territory=markets["market_id"].map({} if territory is None else territory))
+    )
+    market_map = None
+    if settings.geography is not None and settings.geography.merge is not None:
+        merged = shaping.merge_markets(
+            markets, shaping.counted_by_market(sound["customers"]), settings.geography.merge, census, territory,
+            raws.get("geography.map"), shaped,
+        )  # fmt: skip
+        markets, market_map = merged.markets, merged.map
+        sound = in_merged_tables(sound, market_map, settings, local, engine, warnings)
+        covered = None if covered is None else shaping.merged_coverage(covered, market_map)
+    tables_there = {
         t: engine.take(t, table) if t in CUSTOMER_TABLES and not settings.data[t].inside else table
         for t, table in sound.items()
     }
-    return Dataset(settings, engine, local, tables, markets, features, rows, warnings)
+    return Dataset(
+        settings, engine, local, tables_there, markets, features, rows, warnings, market_map, covered, shaped.numbers
+    )
 
 
 def _check_references(raws: dict[str, RawTable], sound: dict[str, ibis.Table], engine: CountingEngine) -> list[Problem]:
@@ -198,15 +256,27 @@ def _check_references(raws: dict[str, RawTable], sound: dict[str, ibis.Table], e
     return problems
 
 
-def _choose_features(settings: Settings, raw: RawTable, warnings: list[str]) -> tuple[list[Problem], tuple[str, ...]]:
-    """The features asked for, or every further column whose values are all numbers (one that nearly is: a warning)."""
+def _choose_features(
+    settings: Settings, raw: RawTable, warnings: list[str], census: list[str]
+) -> tuple[list[Problem], tuple[str, ...]]:
+    """The features asked for, or every further column whose values are all numbers (one that nearly is: a warning).
+
+    ``census``: columns that the markets get from elsewhere.
+    """
+    problems, numeric = _own_features(settings, raw, warnings, census)
+    asked = settings.features
+    return problems, (*numeric, *(c for c in census if c not in _NOT_FEATURES and (asked is None or c in asked)))
+
+
+def _own_features(
+    settings: Settings, raw: RawTable, warnings: list[str], census: list[str]
+) -> tuple[list[Problem], tuple[str, ...]]:
     table, file = raw.table, raw.source.shown_as
     candidates = [c for c in table.columns if c not in _NOT_FEATURES]
     if settings.features is not None:
-        unknown = [f for f in settings.features if f not in candidates]
-        problems = [
-            Problem(settings.path.name, did_you_mean(f, candidates), "features", value=shown(f)) for f in unknown
-        ]
+        known = [*candidates, *census]
+        unknown = [f for f in settings.features if f not in known]
+        problems = [Problem(settings.path.name, did_you_mean(f, known), "features", value=shown(f)) for f in unknown]
         wanted = [f for f in settings.features if f in candidates]
     else:
         problems, wanted = [], [c for c in candidates if not c.endswith("_id")]
@@ -249,38 +319,16 @@ def _read_markets(table: ibis.Table, raw: RawTable, features: tuple[str, ...], w
     for column in ("addressable_customers", "market_customers"):
         if column not in frame.columns:
             frame[column] = float("nan")
-    if frame["market_customers"].gt(frame["addressable_customers"]).any():
-        n = int(frame["market_customers"].gt(frame["addressable_customers"]).sum())
-        warnings.append(
-            f"{n:,} markets hold more buyers (market_customers) than people who could buy (addressable_customers);"
-            " one of the two columns is off there."
-        )
     frame = frame.sort_values("market_id", kind="stable").reset_index(drop=True)
     if "geometry" in frame.columns:
         warnings += [f"{text[0].upper()}{text[1:]}." for text in geography.validate_geometry(frame)]
     return geography.prepare_markets(frame)
 
 
-def _place_customers(
-    engine: CountingEngine, customers: ibis.Table, markets: pd.DataFrame, settings: Settings, warnings: list[str]
-) -> ibis.Table:
-    """Customers given as points get the market that holds them (or the nearest one within a tolerance)."""
-    if "geometry" not in markets.columns:
-        file = settings.data["customers"].shown_as
-        expected = "market_id, as the markets have no geometry to place longitude and latitude in"
-        raise InputError([Problem(file, expected, column="market_id")])
-    points = customers.select("customer_id", "longitude", "latitude").to_pandas()
-    points["market_id"] = geography.assign_points(
-        points["longitude"], points["latitude"], markets, tolerance_km=_POINT_TOLERANCE_KM
-    ).to_numpy()
-    outside = int(points["market_id"].isna().sum())
-    if outside:
-        if outside > 0.05 * len(points):
-            first = int(points["market_id"].isna().to_numpy().argmax())
-            at = f"{points['longitude'].iloc[first]}, {points['latitude'].iloc[first]}"
-            expected = f"a point in a market, or within {_POINT_TOLERANCE_KM:g} km of one"
-            file = settings.data["customers"].shown_as
-            raise InputError([Problem(file, expected, "longitude", value=at, more=outside - 1)])
-        warnings.append(f"{outside:,} of {len(points):,} customers live in no market and are left out.")
-    placed = engine.put("_customer_places", points.loc[points["market_id"].notna(), ["customer_id", "market_id"]])
-    return customers.inner_join(placed, "customer_id")
+def _warn_of_sizes(markets: pd.DataFrame, warnings: list[str]) -> None:
+    n = int(markets["market_customers"].gt(markets["addressable_customers"]).sum())
+    if n:
+        warnings.append(
+            f"{n:,} markets hold more buyers (market_customers) than people who could buy (addressable_customers);"
+            " one of the two columns is off there."
+        )

@@ -83,8 +83,8 @@ def border_lengths(markets: pd.DataFrame, pairs: pd.DataFrame) -> pd.Series:
     shapes = np.full(len(markets), None, dtype=object)
     shapes[have] = project(geometry.iloc[have])
     ids = pd.Index(markets["market_id"].astype(str))
-    a = ids.get_indexer(pairs["market_id"].astype(str))
-    b = ids.get_indexer(pairs["neighbour_id"].astype(str))
+    a = ids.get_indexer(pd.Index(pairs["market_id"].astype(str)))
+    b = ids.get_indexer(pd.Index(pairs["neighbour_id"].astype(str)))
     low, high = np.minimum(a, b), np.maximum(a, b)
     km = np.asarray(_shared_edges(np.asarray(geometry), shapes)[low, high]).ravel() / 1e3
     areas = shapely.get_dimensions(shapes) == 2

@@ -88,13 +88,14 @@ def add_census(markets: pd.DataFrame, census: Census, raw: RawTable, shaped: Sha
             f"{file} covers less than half of {plural(thin, 'market')} ({len(markets):,} in all): its figures are empty"
             " there, not zero."
         )
-    for name, row in found.totals.iterrows():
+    for variable, row in found.totals.iterrows():
         reached = row["placed"] + row["blanked"] + row["cut_off"]
         lost = row["blanked"] + row["cut_off"]
         if reached > 0 and lost > 0.02 * reached:
             shaped.warnings.append(
-                f"{shown(str(name))}: of the {reached:,.0f} counted in areas that reach into a market, {row['placed']:,.0f}"
-                f" are placed; {lost / reached:.0%} lie outside all markets or where too little is covered."
+                f"{shown(str(variable))}: of the {reached:,.0f} counted in areas that reach into a market,"
+                f" {row['placed']:,.0f} are placed; {lost / reached:.0%} lie outside all markets, or where too little"
+                " is covered."
             )
     shaped.numbers.setdefault("census", []).append(
         {
@@ -192,7 +193,7 @@ def merge_markets(
                 f"{' and '.join(merge.within) or 'reach'}, or no place on the map."
             )
         )  # fmt: skip
-    counted = [] if after == before else [c for c in _look_like_counts(markets) if c not in sums]
+    counted = [c for c in _look_like_counts(markets) if c not in sums] if after < before else []
     if counted:
         names = ", ".join(shown(c) for c in counted[:5])
         shaped.warnings.append(
@@ -212,8 +213,8 @@ def _labels(markets: pd.DataFrame, merge: Merge, territory: pd.Series | None) ->
             parts.append(markets[level].astype("str").fillna(""))
     if not parts:
         return None
-    label = parts[0].str.cat([p.to_numpy() for p in parts[1:]], sep="\x1f") if len(parts) > 1 else parts[0]
-    return pd.Series(label.to_numpy(), index=ids.to_numpy())
+    label = ["\x1f".join(each) for each in zip(*parts, strict=True)]
+    return pd.Series(label, index=ids.to_numpy())
 
 
 def _given_leads(given: RawTable, markets: pd.DataFrame) -> pd.Series:
@@ -264,6 +265,13 @@ def coverage_table(coverage: Mapping[str, pd.Series]) -> pd.DataFrame | None:
         pd.DataFrame({"market_id": s.index, "source": name, "coverage": s.to_numpy()}) for name, s in coverage.items()
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def merged_coverage(coverage: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """:func:`coverage_table` of merged markets: the mean of their parts (``found``: ``market_id, merged_id``)."""
+    joined = coverage.merge(found[["market_id", "merged_id"]], on="market_id")
+    by = joined.groupby(["merged_id", "source"])["coverage"].mean().reset_index()
+    return by.set_axis(["market_id", "source", "coverage"], axis=1)
 
 
 def counted_by_market(customers: ibis.Table) -> pd.Series:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pandas as pd
 
 from micromarket.errors import shown
@@ -20,7 +22,7 @@ def nesting_problems(markets: pd.DataFrame) -> list[str]:
     """
     said = []
     levels = [level for level in LEVELS if level in markets.columns and markets[level].notna().any()]
-    for inner, outer in zip(levels, levels[1:], strict=False):
+    for inner, outer in pairwise(levels):
         pairs = markets[[inner, outer]].dropna().astype(str)
         pairs = pairs[(pairs[inner].str.strip() != "") & (pairs[outer].str.strip() != "")].drop_duplicates()
         several = pairs.groupby(inner, sort=True)[outer].agg(sorted)

@@ -191,7 +191,7 @@ def _overlap(source: gpd.GeoDataFrame, markets: gpd.GeoDataFrame) -> _Overlap:
     twice = np.asarray(area.sum(axis=1)).ravel() > _OVERLAP * np.where(size > 0, size, np.inf)
     if twice.any():
         warnings.append(
-            f"Areas of the source overlap one another in {int(twice.sum()):,} markets: what they count is counted twice."
+            f"Areas of the source overlap one another in {int(twice.sum()):,} markets: what they count counts twice."
         )
     countable = ~point & (size > 0)
     return _Overlap(area, share, size, np.minimum(inside, 1.0), countable, False, tuple(warnings))

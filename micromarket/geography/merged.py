@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import geopandas as gpd
 import ibis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import shapely
 
+from micromarket.config import Settings
+from micromarket.engines import CountingEngine
 from micromarket.geography.shapes import prepare_markets
+from micromarket.sources import Engine
 
 COUNTS = ("addressable_customers", "market_customers")
 _DERIVED = ("x_km", "y_km", "area_km2")
@@ -55,9 +59,9 @@ def combine_markets(markets: pd.DataFrame, lead: pd.Series, sums: Collection[str
     ranked = ranked.sort_values(["root", "first", "weight", "id"], ascending=[True, False, False, True], kind="stable")
     size = ranked.groupby("root").size()
     free = set(ids)
-    new_id = {r: r if n == 1 else _free_id(f"{r}+{n - 1}", free) for r, n in size.items()}
+    new_id = {str(r): str(r) if n == 1 else _free_id(f"{r}+{n - 1}", free) for r, n in size.items()}
     first = ranked.groupby("root")["name"].agg(lambda v: list(v.iloc[:3]))
-    new_name = {r: _joined(names, int(size[r])) for r, names in first.items()}
+    new_name = {str(r): _joined(names, n) for (r, names), n in zip(first.items(), size, strict=True)}
     out = _aggregate(markets, root, weight, {*COUNTS, *sums})
     out["market_id"] = pd.array([new_id[r] for r in out.index], dtype="str")
     out["name"] = pd.array([new_name[r] for r in out.index], dtype="str")
@@ -180,9 +184,50 @@ def experiments_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> p
     new = dict(zip(found["market_id"], found["merged_id"], strict=True))
 
     def rewritten(text: object) -> object:
-        listed = [p for p in re.split(r"\s*[;,]\s*", text.strip())] if isinstance(text, str) else []
+        listed = re.split(r"\s*[;,]\s*", text.strip()) if isinstance(text, str) else []
         if not listed or any(p not in new for p in listed):
             return text  # a number, or words
         return "; ".join(dict.fromkeys(new[p] for p in listed))
 
     return frame.assign(markets=frame["markets"].map(rewritten))
+
+
+def in_merged_tables(
+    tables: Mapping[str, ibis.Table],
+    found: pd.DataFrame,
+    settings: Settings,
+    local: Engine,
+    engine: CountingEngine,
+    warnings: list[str],
+) -> dict[str, ibis.Table]:
+    """Every table of the contract (but ``markets``) in merged ids; large ones stay where they are, and lazy.
+
+    ``found``: :attr:`Merged.map`.
+    """
+    out = dict(tables)
+    here = local.put("_market_map", found[["market_id", "merged_id"]])
+    for name, table in tables.items():
+        if name in ("customers", "spend", "outcomes", "leads") and "market_id" in table.columns:
+            there = settings.data[name].inside
+            out[name] = in_merged_markets(
+                name, table, engine.put("_market_map", found[["market_id", "merged_id"]]) if there else here
+            )
+        elif name in ("sales_force", "field_notes", "experiments"):
+            frame, dropped = small_in_merged_markets(name, table.to_pandas(), found)
+            kept = pa.Table.from_pandas(frame, schema=table.schema().to_pyarrow(), preserve_index=False)
+            out[name] = local.put(f"merged_{name}", kept)
+            if dropped:
+                warnings.append(
+                    f"{dropped:,} field notes speak of a part of a merged market and are left out: what holds for a"
+                    " part need not hold for the whole. Write them anew for the merged market, or merge less."
+                )
+    return out
+
+
+def small_in_merged_markets(name: str, frame: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """``sales_force``, ``field_notes`` or ``experiments`` in merged ids, and how many rows are left out."""
+    if name == "sales_force":
+        return sales_force_in_merged_markets(frame, found), 0
+    if name == "field_notes":
+        return notes_in_merged_markets(frame, found)
+    return (experiments_in_merged_markets(frame, found), 0) if name == "experiments" else (frame, 0)

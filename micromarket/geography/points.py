@@ -24,9 +24,24 @@ def assign_points(
     Series
         ``market_id``, missing where there is none; indexed like ``longitude``.
     """
+    return locate_points(longitude, latitude, markets, tolerance_km=tolerance_km)["market_id"]
+
+
+def locate_points(
+    longitude: pd.Series, latitude: pd.Series, markets: pd.DataFrame, *, tolerance_km: float = 5.0
+) -> pd.DataFrame:
+    """:func:`assign_points`, and how far off each point is.
+
+    Returns
+    -------
+    DataFrame
+        ``market_id`` and ``distance_km`` (0 inside, missing without a market), indexed like ``longitude``.
+    """
     lon = pd.to_numeric(longitude, errors="coerce").to_numpy(float)
     lat = pd.to_numeric(latitude, errors="coerce").to_numpy(float)
-    out = pd.Series(pd.array([None] * len(lon), dtype="str"), index=longitude.index, name="market_id")
+    out = pd.DataFrame(
+        {"market_id": pd.array([None] * len(lon), dtype="str"), "distance_km": np.nan}, index=longitude.index
+    )
     geometry = usable_geometry(markets)
     good = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lon) <= 180) & (np.abs(lat) <= 90)
     if geometry is None or not geometry.notna().any() or not good.any():
@@ -41,14 +56,20 @@ def assign_points(
     market, point = shapely.STRtree(points).query(shapes, predicate="intersects")
     found = np.full(len(points), -1)
     found[point[::-1]] = market[::-1]  # the first market by id wins
+    distance = np.zeros(len(points))
     lost = np.flatnonzero(found < 0)
     if len(lost) and tolerance_km > 0:
         crs = local_crs(geometry[have])
         flat = np.asarray(gpd.GeoSeries(shapes, crs=WGS84).to_crs(crs))
         away = np.asarray(gpd.GeoSeries(points[lost], crs=WGS84).to_crs(crs))
         sound = shapely.is_valid(away) & np.isfinite(shapely.get_x(away)) & np.isfinite(shapely.get_y(away))
-        a, b = shapely.STRtree(flat).query_nearest(away[sound], max_distance=1e3 * tolerance_km)
+        (a, b), metres = shapely.STRtree(flat).query_nearest(
+            away[sound], max_distance=1e3 * tolerance_km, return_distance=True
+        )
         found[lost[sound][a[::-1]]] = b[::-1]
-    found = found[back.ravel()]
-    out.iloc[np.flatnonzero(good)[found >= 0]] = ids[found[found >= 0]]
+        distance[lost[sound][a[::-1]]] = metres[::-1] / 1e3
+    found, distance = found[back.ravel()], distance[back.ravel()]
+    at = np.flatnonzero(good)[found >= 0]
+    out.iloc[at, 0] = ids[found[found >= 0]]
+    out.iloc[at, 1] = distance[found >= 0]
     return out
