@@ -51,7 +51,7 @@ class Dataset:
     warnings : list of str
         What was found odd but not wrong.
     market_map : DataFrame or None
-        Where ``geography.merge`` joined markets: ``market_id`` of the company's files, ``merged_id`` here.
+        Where ``geography.merge`` joined markets: ``original_id`` in the company's files, ``market_id`` here.
     census_coverage : DataFrame or None
         ``market_id, source, coverage``: share of each market's area that a census file covers.
     shaped : dict

@@ -169,11 +169,11 @@ def merge_markets(
     else:
         lead = merge_thin(markets, customers, merge.minimum_customers, _labels(markets, merge, territory))
     merged = combine_markets(markets, lead, sums)
-    n = merged.map.set_index("market_id")["merged_id"]
+    n = merged.map.set_index("original_id")["market_id"]
     totals = customers.groupby(n.reindex(customers.index)).sum().reindex(merged.markets["market_id"]).fillna(0.0)
     thin = int((totals < merge.minimum_customers).sum())
     before, after = len(markets), len(merged.markets)
-    joined = int(merged.map.groupby("merged_id")["market_id"].transform("size").gt(1).sum())
+    joined = int(merged.map.groupby("market_id")["original_id"].transform("size").gt(1).sum())
     shaped.numbers["merged"] = {"before": before, "after": after, "thin": thin, "minimum": merge.minimum_customers}
     if after < before:
         how = (
@@ -220,19 +220,19 @@ def _labels(markets: pd.DataFrame, merge: Merge, territory: pd.Series | None) ->
 def _given_leads(given: RawTable, markets: pd.DataFrame) -> pd.Series:
     """Leads as an earlier map has them. A market that it doesn't know stays as it is."""
     have = list(given.table.columns)
-    missing = [c for c in ("market_id", "merged_id") if c not in have]
+    missing = [c for c in ("original_id", "market_id") if c not in have]
     if missing:
         raise InputError([Problem(given.source.shown_as, did_you_mean(c, have), column=c) for c in missing])
     t = given.table
-    frame = t.select(market_id=as_text(t.market_id), merged_id=as_text(t.merged_id)).to_pandas().dropna()
-    twice = frame["market_id"].duplicated()
+    frame = t.select(original_id=as_text(t.original_id), market_id=as_text(t.market_id)).to_pandas().dropna()
+    twice = frame["original_id"].duplicated()
     if twice.any():
-        value = shown(frame.loc[twice, "market_id"].iloc[0])
+        value = shown(frame.loc[twice, "original_id"].iloc[0])
         expected = "one row a market"
         raise InputError(
-            [Problem(given.source.shown_as, expected, "market_id", value=value, more=int(twice.sum()) - 1)]
+            [Problem(given.source.shown_as, expected, "original_id", value=value, more=int(twice.sum()) - 1)]
         )
-    known = pd.Series(frame["merged_id"].to_numpy(), index=frame["market_id"].to_numpy())
+    known = pd.Series(frame["market_id"].to_numpy(), index=frame["original_id"].to_numpy())
     ids = markets["market_id"].astype(str)
     group = ids.map(known).fillna(ids)
     people = pd.to_numeric(markets["addressable_customers"], errors="coerce").fillna(0.0).to_numpy(float)
@@ -268,10 +268,9 @@ def coverage_table(coverage: Mapping[str, pd.Series]) -> pd.DataFrame | None:
 
 
 def merged_coverage(coverage: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """:func:`coverage_table` of merged markets: the mean of their parts (``found``: ``market_id, merged_id``)."""
-    joined = coverage.merge(found[["market_id", "merged_id"]], on="market_id")
-    by = joined.groupby(["merged_id", "source"])["coverage"].mean().reset_index()
-    return by.set_axis(["market_id", "source", "coverage"], axis=1)
+    """:func:`coverage_table` of merged markets: the mean of their parts (``found``: :attr:`Merged.map`)."""
+    new = coverage["market_id"].map(found.set_index("original_id")["market_id"])
+    return coverage.assign(market_id=new).groupby(["market_id", "source"])["coverage"].mean().reset_index()
 
 
 def counted_by_market(customers: ibis.Table) -> pd.Series:

@@ -26,8 +26,8 @@ _LEAST_KNOWN = 0.5
 
 @dataclass(frozen=True)
 class Merged:
-    """``markets``: as before, in fewer rows; ``map``: ``market_id, name, merged_id, merged_name, lead`` (a row for each
-    original market; ``lead``: whether it is the one that its new market is named after)."""
+    """``markets``: as before, in fewer rows; ``map``: a row for each original market with ``original_id,
+    original_name``, the ``market_id`` and ``name`` of what it is part of now, and ``lead``: does that bear its name."""
 
     markets: pd.DataFrame
     map: pd.DataFrame
@@ -70,14 +70,14 @@ def combine_markets(markets: pd.DataFrame, lead: pd.Series, sums: Collection[str
     out = out.sort_values("market_id", kind="stable").reset_index(drop=True)[list(markets.columns)]
     found = pd.DataFrame(
         {
-            "market_id": ids.to_numpy(),
-            "name": markets["name"].astype(str).to_numpy(),
-            "merged_id": root.map(new_id).to_numpy(),
-            "merged_name": root.map(new_name).to_numpy(),
+            "original_id": ids.to_numpy(),
+            "original_name": markets["name"].astype(str).to_numpy(),
+            "market_id": root.map(new_id).to_numpy(),
+            "name": root.map(new_name).to_numpy(),
             "lead": (ids == root).to_numpy(),
         }
     )
-    return Merged(prepare_markets(out), found.sort_values("market_id", kind="stable").reset_index(drop=True))
+    return Merged(prepare_markets(out), found.sort_values("original_id", kind="stable").reset_index(drop=True))
 
 
 def _free_id(wanted: str, taken: set[str]) -> str:
@@ -133,10 +133,10 @@ def _union(shapes: np.ndarray) -> shapely.Geometry | None:
 def in_merged_markets(name: str, table: ibis.Table, found: ibis.Table) -> ibis.Table:
     """A table of the contract with merged ids: rows of one new market, period and channel become one.
 
-    ``found``: ``market_id, merged_id`` in the engine that holds ``table``. Tables of notes and experiments hold text
+    ``found``: ``original_id, market_id`` in the engine that holds ``table``. Tables of notes and experiments hold text
     that speaks of markets: :func:`notes_in_merged_markets`.
     """
-    renamed = found.select(_old=found.market_id, _new=found.merged_id)
+    renamed = found.select(_old=found.original_id, _new=found.market_id)
     joined = table.left_join(renamed, table.market_id == renamed._old)
     columns = {c: joined["_new"] if c == "market_id" else joined[c] for c in table.columns}
     mapped = joined.select(**columns)
@@ -151,17 +151,16 @@ def in_merged_markets(name: str, table: ibis.Table, found: ibis.Table) -> ibis.T
 
 def sales_force_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Reps, capacity, targets and results add up; the territory is that of the most reps, then of the lead."""
-    joined = frame.merge(found[["market_id", "merged_id", "lead"]], on="market_id", how="left")
+    joined = _with_new_id(frame, found)
     reps = joined["reps"].fillna(0.0) if "reps" in joined else pd.Series(0.0, index=joined.index)
-    by = joined.assign(_reps=reps).groupby(["merged_id", "territory"], as_index=False).agg(
+    by = joined.assign(_reps=reps).groupby(["_new", "territory"], as_index=False).agg(
         _reps=("_reps", "sum"), _lead=("lead", "max")
     )  # fmt: skip
-    by = by.sort_values(["merged_id", "_reps", "_lead", "territory"], ascending=[True, False, False, True])
-    out = by.drop_duplicates("merged_id")[["merged_id", "territory"]].set_index("merged_id")
+    by = by.sort_values(["_new", "_reps", "_lead", "territory"], ascending=[True, False, False, True])
+    out = by.drop_duplicates("_new")[["_new", "territory"]].set_index("_new")
     numbers = [c for c in frame.columns if c not in ("market_id", "territory")]
-    sums = joined.groupby("merged_id")[numbers].sum(min_count=1)
-    out = out.join(sums).rename_axis("market_id").reset_index()
-    return out[list(frame.columns)]
+    sums = joined.groupby("_new")[numbers].sum(min_count=1)
+    return out.join(sums).rename_axis("market_id").reset_index()[list(frame.columns)]
 
 
 def notes_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -170,18 +169,24 @@ def notes_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> tuple[p
     What was said of one part does not hold for the whole: numbers (potential, target) about a market that was merged
     are left out, and that it is blocked, or needs a play, counts for the whole only where it was said of its lead.
     """
-    joined = frame.merge(found, on="market_id", how="left", suffixes=("", "_market"))
-    alone = joined["merged_id"].isna() | (joined["merged_id"] == joined["market_id"])
-    whole = alone | (~joined["kind"].isin(["potential", "target"]) & joined["lead"].eq(True))
-    out = joined[whole].assign(market_id=joined["merged_id"].fillna(joined["market_id"]))[list(frame.columns)]
+    joined = _with_new_id(frame, found)
+    alone = joined["_new"] == joined["market_id"]
+    whole = alone | (~joined["kind"].isin(["potential", "target"]) & joined["_lead"])
+    out = joined[whole].assign(market_id=joined["_new"])[list(frame.columns)]
     return out.reset_index(drop=True), int((~whole).sum())
+
+
+def _with_new_id(frame: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    renamed = found.rename(columns={"original_id": "_old", "market_id": "_new", "lead": "_lead"})
+    joined = frame.merge(renamed[["_old", "_new", "_lead"]], left_on="market_id", right_on="_old", how="left")
+    return joined.assign(_new=joined["_new"].fillna(joined["market_id"]), _lead=joined["_lead"].eq(True))
 
 
 def experiments_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """The ids that ``markets`` lists (``a; b`` or ``a, b``) become those of the merged markets, each once."""
     if "markets" not in frame:
         return frame
-    new = dict(zip(found["market_id"], found["merged_id"], strict=True))
+    new = dict(zip(found["original_id"], found["market_id"], strict=True))
 
     def rewritten(text: object) -> object:
         listed = re.split(r"\s*[;,]\s*", text.strip()) if isinstance(text, str) else []
@@ -205,12 +210,12 @@ def in_merged_tables(
     ``found``: :attr:`Merged.map`.
     """
     out = dict(tables)
-    here = local.put("_market_map", found[["market_id", "merged_id"]])
+    here = local.put("_market_map", found[["original_id", "market_id"]])
     for name, table in tables.items():
         if name in ("customers", "spend", "outcomes", "leads") and "market_id" in table.columns:
             there = settings.data[name].inside
             out[name] = in_merged_markets(
-                name, table, engine.put("_market_map", found[["market_id", "merged_id"]]) if there else here
+                name, table, engine.put("_market_map", found[["original_id", "market_id"]]) if there else here
             )
         elif name in ("sales_force", "field_notes", "experiments"):
             frame, dropped = small_in_merged_markets(name, table.to_pandas(), found)
