@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix, diags, eye
 
 from micromarket.simulate.country import Country, standard
 from micromarket.simulate.curves import WEEKS, saturate, steady_stock, weekly_customers
@@ -27,6 +28,8 @@ class Company:
     spend : (m, c) money a year by the company's rule; pattern : (3, m, c, 52) weekly multiple, mean 1, of the first and
         second year before the plan (0, 1) and of the plan (2).
     amplitude : (m, c) new customers a week at saturation; scale : (m, c) money a week.
+    decay : (m, c) share of a week's stock left a week later.
+    lives : (m, m) where the customers live that a market's money wins (rows add up to 1), or None: there.
     channel_mix : (m, c, s) segments of the customers that a channel brings.
     organic : (m,) new customers a week without any spend; season : (52,) multiple of it, mean 1, by week of the plan.
     before : (m, months) customers won in each month before the window, oldest first.
@@ -43,6 +46,8 @@ class Company:
     pattern: np.ndarray
     amplitude: np.ndarray
     scale: np.ndarray
+    decay: np.ndarray
+    lives: csr_matrix | None
     channel_mix: np.ndarray
     organic: np.ndarray
     season: np.ndarray
@@ -126,15 +131,24 @@ def build_company(seed: int, scenario: Scenario, country: Country, value: Value,
     level = np.array([c.saturation for c in channels])
     scale = addressable[:, None] * typical / level * np.exp(0.2 * rng.normal(size=(m, len(channels))))
     push = np.array([c.strength * c.share for c in channels]) / saturate(level[None], curves, axis=1)[0]
-    room = headroom**0.8 * potential**0.2 * np.where(value.entrant, 0.5, 1.0)
+    rest = round(1 - scenario.room_power, 12)
+    room = headroom**scenario.room_power * potential**rest * np.where(value.entrant, 0.5, 1.0)
     amplitude = room[:, None] * push * np.exp(0.35 * rng.normal(size=(m, len(channels))))
+    if scenario.habit:  # the curves suit the money of the rule; habit then sets whole channels wrong
+        wrong = spend * np.asarray(scenario.habit, dtype=float)
+        spend = wrong * (spend.sum() / wrong.sum())
+    decay = np.array([c.decay for c in channels]) * np.ones((m, 1))
+    if scenario.decay_spread:
+        odds = np.log(decay / (1 - decay)) + scenario.decay_spread * stream(seed, "decay").normal(size=decay.shape)
+        decay = 1 / (1 + np.exp(-odds))
+    lives = _lives(country, scenario.spillover)
     tilt = np.array([c.segments for c in channels])
     channel_mix = value.mix[:, None] * tilt
     channel_mix /= channel_mix.sum(2, keepdims=True)
     each = np.einsum("mcs,ms->mc", channel_mix, value.new_clv)
 
     def weekly(amplitude: np.ndarray) -> np.ndarray:
-        stock = steady_stock(spend[..., None] / WEEKS * pattern[1], [c.decay for c in channels])
+        stock = steady_stock(spend[..., None] / WEEKS * pattern[1], decay if scenario.decay_spread else decay[0])
         return weekly_customers(amplitude, scale, stock, curves).mean(2)
 
     for _ in range(
@@ -144,17 +158,28 @@ def build_company(seed: int, scenario: Scenario, country: Country, value: Value,
         amplitude *= np.minimum(1, 0.33 * ours / np.maximum(weekly(amplitude).sum(1) * WEEKS, 1e-9))[:, None]
     if scenario.no_response:
         amplitude = np.zeros_like(amplitude)
-    organic, before = _flows(rng, scenario, value, ours, weekly(amplitude).sum(1), weeks)
+    won = weekly(amplitude).sum(1) if lives is None else lives.T @ weekly(amplitude).sum(1)
+    organic, before = _flows(rng, scenario, value, ours, won, weeks)
     start = pd.Timestamp(scenario.as_of) + pd.Timedelta(days=1)
     season = season_of_year((start.day_of_year // 7 + np.arange(WEEKS)) % WEEKS)
     return Company(addressable, potential, ours, reps, own, competitor, causes, spend, pattern, amplitude, scale,
-                   channel_mix, organic, season, before)  # fmt: skip
+                   decay, lives, channel_mix, organic, season, before)  # fmt: skip
 
 
 def share_of_best(value: np.ndarray, part: float = 0.2) -> float:
     """Share of ``value`` in the best ``part`` of the markets (rounded to whole markets, at least one)."""
     n = max(1, round(len(value) * part))
     return float(np.sort(value)[-n:].sum() / value.sum())
+
+
+def _lives(country: Country, spillover: float) -> csr_matrix | None:
+    """Rows: where money is spent; columns: where the customers live that it wins. Neighbours share ``spillover``."""
+    if not spillover:
+        return None
+    near = (country.near > 0).astype(float)
+    count = np.asarray(near.sum(1)).ravel()
+    away = np.where(count > 0, spillover / np.maximum(count, 1), 0.0)
+    return csr_matrix(diags(away) @ near + diags(1 - away * count) @ eye(len(count)))
 
 
 def _bisect(function, low: float, high: float) -> float:

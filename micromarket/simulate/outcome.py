@@ -67,7 +67,7 @@ def truth_of(world: World) -> Truth:
     scenario, value, company, frame = world.scenario, world.value, world.company, world.country.frame
     m, s = value.mix.shape
     channels = scenario.channels
-    curves, decay = [c.curve for c in channels], [c.decay for c in channels]
+    curves, decay = [c.curve for c in channels], company.decay if scenario.decay_spread else company.decay[0]
     ids, regions = frame["market_id"].to_numpy(), frame["region"].to_numpy()
 
     plan_weeks = PLAN_DAYS / 7
@@ -77,8 +77,9 @@ def truth_of(world: World) -> Truth:
     weekly = weekly_customers(company.amplitude, company.scale, stock, curves)
     total = weekly.sum(2, keepdims=True)
     profile = np.divide(weekly, total, out=np.full_like(weekly, 1 / WEEKS), where=total > 0)
+    living = total[..., 0] if company.lives is None else company.lives.T @ total[..., 0]
     # segments of all who are won: by themselves and by the current money
-    won_mix = company.organic[:, None] * value.mix + np.einsum("mc,mcs->ms", total[..., 0] / WEEKS, company.channel_mix)
+    won_mix = company.organic[:, None] * value.mix + np.einsum("mc,mcs->ms", living / WEEKS, company.channel_mix)
     won_mix /= won_mix.sum(1, keepdims=True)
 
     alive = _by_cell(world, world.on_books.astype(float))
@@ -110,6 +111,10 @@ def truth_of(world: World) -> Truth:
     )
 
     until_end = _revenue_until_end(value)
+    worth = np.einsum("mcs,ms->mc", company.channel_mix, value.new_clv)
+    revenue = np.einsum("mcs,msw,mcw->mc", company.channel_mix, until_end, profile)
+    if company.lives is not None:
+        worth, revenue = company.lives @ worth, company.lives @ revenue
     response = pd.DataFrame(
         {
             "market_id": np.repeat(ids, len(channels)),
@@ -117,11 +122,13 @@ def truth_of(world: World) -> Truth:
             "current": current.ravel(),
             "amplitude": company.amplitude.ravel(),
             "scale": company.scale.ravel(),
-            "value_per_customer": np.einsum("mcs,ms->mc", company.channel_mix, value.new_clv).ravel(),
-            "revenue_per_customer": np.einsum("mcs,msw,mcw->mc", company.channel_mix, until_end, profile).ravel(),
+            "value_per_customer": worth.ravel(),
+            "revenue_per_customer": revenue.ravel(),
             "incremental_customers": (total[..., 0] * plan_weeks / WEEKS).ravel(),
         }
     )
+    if scenario.decay_spread:
+        response["decay"] = company.decay.ravel()
     calendar = pd.DataFrame(
         {
             "region": np.repeat(pd.unique(regions), len(channels) * WEEKS),

@@ -98,6 +98,12 @@ class Scenario:
     endogenous: bool = False
     no_response: bool = False
     sparse: bool = False
+    # worlds to hold the planner against
+    room_power: float = 0.8  # how far response follows headroom; what is left follows potential
+    habit: tuple[float, ...] = ()  # by channel: money over what would suit its curve; none: 1
+    pulsed: float = 0.0  # share of markets in which every channel's money was pulsed at random
+    spillover: float = 0.0  # share of the customers that money wins who live in neighbouring markets
+    decay_spread: float = 0.0  # of the logit of a cell's decay around its channel's
 
     @property
     def contractual(self) -> bool:

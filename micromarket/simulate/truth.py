@@ -36,7 +36,8 @@ class Truth:
         contracts, everyone who ever bought where there are none.
     cells : the same by market x segment, with true churn or purchase parameters.
     response : market_id, channel, current (money over the plan period), amplitude, scale, incremental_customers and
-        value_per_customer, revenue_per_customer (money: over the horizon; within the plan period).
+        value_per_customer, revenue_per_customer (money: over the horizon; within the plan period), of customers
+        wherever they live; decay, where it differs by market.
     calendar : region, channel, week, multiple (mean 1): how a budget is spread over the plan's weeks.
     facts : company-wide numbers: channels' decay and curve, conversion rates, lags, plan revenue without spend, …
     """
@@ -110,8 +111,10 @@ class Truth:
     ) -> pd.DataFrame:
         """The budget that truly brings most within the contract's limits: market_id, channel, amount, current.
 
-        The concave curves are cut into straight pieces and the linear programme is solved exactly by HiGHS; the loss
-        against the continuous optimum is below a thousandth of the gain. Changes and ``max_shift`` refer to the current
+        The curves are cut into straight pieces and the linear programme is solved exactly by HiGHS; where they are
+        concave the loss against the continuous optimum is below a thousandth of the gain. Curves with a threshold are
+        replaced by their concave envelope, whose optimum rests on levels that the curve itself reaches, but for one
+        cell a binding limit or so. Changes and ``max_shift`` refer to the current
         money scaled to ``total``.
 
         Raises
@@ -129,7 +132,10 @@ class Truth:
                      np.linspace(0, 1, steps + 1) ** 1.5 * (cell_change[1] - 1)]  # fmt: skip
         levels = now[..., None] * (1 + ends)
         worth = self.response[f"{objective}_per_customer"].to_numpy().reshape(m, c, 1)
-        gained = np.diff(self._customers(levels) * worth, axis=2)
+        brought = self._customers(levels) * worth
+        if any(self.facts["channels"][k]["curve"] == "threshold" for k in self.channels):
+            brought = _envelope(levels.reshape(m * c, -1), brought.reshape(m * c, -1)).reshape(levels.shape)
+        gained = np.diff(brought, axis=2)
         width = np.diff(levels, axis=2)
         lose, win = slice(0, middle), slice(middle, None)
         # variables: money taken from each piece below the current money, money put into each piece above it
@@ -178,7 +184,10 @@ class Truth:
         """New customers over the plan for money ``levels`` (m, c, n)."""
         m, c, n = levels.shape
         curves = [self.facts["channels"][k]["curve"] for k in self.channels]
-        decay = [self.facts["channels"][k]["decay"] for k in self.channels]
+        if "decay" in self.response:
+            decay: Any = self.response["decay"].to_numpy().reshape(m, c)
+        else:
+            decay = [self.facts["channels"][k]["decay"] for k in self.channels]
         amplitude = self.response["amplitude"].to_numpy().reshape(m, c)
         scale = self.response["scale"].to_numpy().reshape(m, c)
         years = self.facts["plan_weeks"] / WEEKS
@@ -189,16 +198,33 @@ class Truth:
             out[..., i] = saturate(a / scale[..., None], curves, axis=1).sum(2) * amplitude * years
         return out
 
-    def _steady_calendar(self, decay: list[float]) -> np.ndarray:
+    def _steady_calendar(self, decay: Any) -> np.ndarray:
         """Stock (m, c, 52) that one unit of money a week leaves when spread by the calendar."""
         table = self.calendar.pivot_table(index=["region", "channel"], columns="week", values="multiple", sort=False)
         regions = list(dict.fromkeys(self.calendar["region"]))
         cube = np.stack([[table.loc[(r, c)].to_numpy() for c in self.channels] for r in regions])
         code = pd.Index(regions).get_indexer(self.markets["region"])
-        return steady_stock(cube, decay)[code]
+        return steady_stock(cube[code], decay) if np.ndim(decay) == 2 else steady_stock(cube, decay)[code]
 
 
 _TABLES = ("markets", "cells", "response", "calendar", "rates")
+
+
+def _envelope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Least concave curve above each row of ``y`` over rising ``x``, at ``x``: its upper convex hull."""
+    out = y.copy()
+    for row in range(len(x)):
+        hull: list[int] = []
+        for i in range(x.shape[1]):
+            while len(hull) >= 2:
+                a, b = hull[-2], hull[-1]
+                left = (y[row, b] - y[row, a]) * (x[row, i] - x[row, a])
+                if left > (y[row, i] - y[row, a]) * (x[row, b] - x[row, a]):
+                    break
+                hull.pop()
+            hull.append(i)
+        out[row] = np.interp(x[row], x[row, hull], y[row, hull])
+    return out
 
 
 def _by_market(m: int, n: int) -> csr_matrix:
