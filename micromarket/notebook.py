@@ -73,8 +73,11 @@ def show_notes(stage: str, notes: Notes) -> Said:
     return Said(stage, notes)
 
 
-def small_table(settings: Settings, table: str) -> pd.DataFrame | None:
+def small_table(settings: Settings, table: str, workspace: Workspace | None = None) -> pd.DataFrame | None:
     """A small input table (field notes, experiments), checked by itself; ``None`` where the company has none.
+
+    Where ``geography.merge`` joined markets it speaks of those: as the data stage left in ``workspace``, else joined
+    anew.
 
     Raises
     ------
@@ -91,7 +94,18 @@ def small_table(settings: Settings, table: str) -> pd.DataFrame | None:
         problems = check_table(raw, settings.as_of)
         if problems:
             raise InputError(problems)
-        return typed(raw).to_pandas()
+        frame = typed(raw).to_pandas()
+    if settings.geography is None or settings.geography.merge is None:
+        return frame
+    from micromarket.geography.merged import small_in_merged_markets
+    from micromarket.load import open_dataset
+
+    found = workspace.read_if_there("market_map") if workspace is not None else None
+    if found is None:
+        with open_dataset(settings) as dataset:
+            found = dataset.market_map
+    assert found is not None
+    return small_in_merged_markets(table, frame, found)[0]
 
 
 def picture(svg: bytes) -> Any:

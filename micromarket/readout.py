@@ -101,7 +101,7 @@ def readout(run: str | Path, actuals: Sequence[str | Path], regions: pd.Series |
         in common.
     """
     plan, period, targets = _published(Path(run))
-    frame, frequency = _actuals([Path(a) for a in actuals], set(targets["market_id"]))
+    frame, frequency = _actuals([Path(a) for a in actuals], set(targets["market_id"]), _joined_markets(Path(run)))
     start, end = (pd.Timestamp(plan["plan"][k]) for k in ("start", "end"))
     after = _period_end(frame["period"], frequency)
     since = max(start, frame["period"].min())
@@ -157,7 +157,17 @@ def _published(run: Path) -> tuple[dict[str, Any], str, pd.DataFrame]:
     return plan, period, targets.assign(market_id=targets["market_id"].astype(str), period=_days(targets["period"]))
 
 
-def _actuals(paths: Sequence[Path], known: set[str]) -> tuple[pd.DataFrame, str]:
+def _joined_markets(run: Path) -> dict[str, str]:
+    """The plan's market by the company's own, where the plan joined some."""
+    path = run / "tables/market_map.parquet"
+    if not path.is_file():
+        return {}
+    found = pd.read_parquet(path)
+    return dict(zip(found["original_id"].astype(str), found["market_id"].astype(str), strict=True))
+
+
+def _actuals(paths: Sequence[Path], known: set[str], joined: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
+    """``known``: markets of the plan; ``joined``: see :func:`_joined_markets` (actuals may speak of either)."""
     problems, frames = [], []
     for path in paths:
         with Engine() as engine:
@@ -172,7 +182,7 @@ def _actuals(paths: Sequence[Path], known: set[str]) -> tuple[pd.DataFrame, str]
                 problems += error.problems
                 continue
         frame["market_id"] = frame["market_id"].astype(str)
-        unknown = frame.loc[~frame["market_id"].isin(known), "market_id"]
+        unknown = frame.loc[~frame["market_id"].isin(known | set(joined)), "market_id"]
         if len(unknown):
             expected = "a market of the plan"
             first = unknown.index[0] + 1
@@ -190,6 +200,9 @@ def _actuals(paths: Sequence[Path], known: set[str]) -> tuple[pd.DataFrame, str]
         raise InputError(
             [Problem(files, "one row a market and period", "market_id, period", None, value, int(twice.sum()) - 1)]
         )
+    if joined:
+        every["market_id"] = every["market_id"].map(joined).fillna(every["market_id"])
+        every = every.groupby(["market_id", "period"], as_index=False).sum(min_count=1)
     return every, frequency_of(every["period"].drop_duplicates())[0]
 
 

@@ -17,6 +17,7 @@ TOTALS: dict[str, tuple[str, ...]] = {
     "scores": ("customers", "customer_equity", "potential_customers", "headroom", "opportunity", "opportunity_share"),
     "response": ("current_spend", "effect"),
     "budget": ("current", "recommended", "change", "incremental_customers", "incremental_value"),
+    "market_map": (),
     "targets": ("new_customers", "revenue", "margin"),
     "funnel": ("leads", "mql", "sal", "sql", "won"),
     "tests": (),
