@@ -6,41 +6,34 @@ cell in one) into the few rows that are left (total, channels, regions, moves), 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from micromarket.allocation.problem import Allocation, Problem
+
 Array = NDArray[np.float64]
 
 
-class Linear(Protocol):
-    """What a step needs to know of the problem; see :class:`micromarket.allocation.solver._Problem`."""
-
-    weight: Array
-    half: Array
-    low: Array
-    high: Array
-    ref: Array
-    row_low: Array
-    row_high: Array
-    charge: float
-    capped: bool
-    groups: dict[str, Any]
-    offset: dict[str, int]
-
-    def sums(self, x: Array, moves: Array) -> Array: ...
-
-    def spread(self, y: Array) -> tuple[Array, float]: ...
-
-    def families(self) -> list[tuple[str, Any]]: ...
+def interior_point(problem: Problem, tolerance: float = 1e-10, max_iterations: int = 200) -> Allocation:
+    """The best answer on the way to ``tolerance`` (gap; a tenth of it in violations), whether it gets there or not."""
+    state, best, stale = State(problem), None, 0
+    for iteration in range(max_iterations):
+        found = problem.answer(state.x(), -state.y, iteration)
+        worse = max(found.certificate.duality_gap, 10 * found.certificate.max_violation)
+        stale = 0 if best is None or worse < 0.5 * best[0] else stale + 1
+        if best is None or worse < best[0]:
+            best = (worse, found)
+        if worse < tolerance or stale > 25 or not state.step():
+            break
+    assert best is not None
+    return best[1]
 
 
 class State:
     """Iterates of the interior-point method: up, down (cells), s (rows), their bound multipliers, y (rows)."""
 
-    def __init__(self, problem: Linear):
+    def __init__(self, problem: Problem):
         p = self.p = problem
         zero = np.zeros_like(p.ref)
         if p.capped:
@@ -80,9 +73,8 @@ class State:
         p, n = self.p, self.n
         up, down = slice(0, n), slice(n, 2 * n)
         rows = slice(2 * n, None)
-        x = np.maximum(self.x(), 0.0)
-        slope = p.weight * p.half / (x + p.half) ** 2
-        bend = 2 * slope / (x + p.half)
+        x = np.maximum(self.x(), 1e-13)
+        slope, bend = p.curves.marginal(x), p.curves.bend(x)
         price, by_move = p.spread(self.y)
         gl = np.where(self.has_lo, np.maximum(self.z - self.lo, 1e-16), 1.0)
         gu = np.where(self.has_hi, np.maximum(self.hi - self.z, 1e-16), 1.0)
@@ -151,7 +143,7 @@ def _apply(ia: Array, ib: Array, bend: Array, det: Array, r_up: Array, r_down: A
 class Schur:
     """Rows of the Newton system once the cells are eliminated; markets are eliminated next, what is left is dense."""
 
-    def __init__(self, p: Linear, xx: Array, xt: Array, tt: Array, soft: Array):
+    def __init__(self, p: Problem, xx: Array, xt: Array, tt: Array, soft: Array):
         self.p = p
         families = [(f, g) for f, g in p.families() if f != "market"]
         n = len(xx)
@@ -160,8 +152,8 @@ class Schur:
         count = 1
         for family, group in families:
             codes.append(group.code + count)
-            self.others.append((family, p.offset[family], len(group.low)))
-            count += len(group.low)
+            self.others.append((family, p.offset[family], len(group)))
+            count += len(group)
         cells = np.arange(n)
         member = sparse.csr_matrix(
             (np.ones(n * len(codes)), (np.concatenate(codes), np.tile(cells, len(codes)))), shape=(count, n)
@@ -180,7 +172,7 @@ class Schur:
         self.small[np.diag_indices(size)] += soft[index]
         self.market = p.groups.get("market")
         if self.market is not None:
-            m, k = self.market.code, len(self.market.low)
+            m, k = self.market.code, len(self.market)
             first = p.offset["market"]
             self.rows = slice(first, first + k)
             self.own = np.bincount(m, xx, k) + soft[self.rows]

@@ -1,0 +1,230 @@
+"""S-shaped curves and minimum tickets: a bound from concave envelopes, an answer by repair, the rest by branching.
+
+Spatial branch and bound (Falk & Soland 1969) on the cells whose envelope is above the curve where the relaxed answer
+puts them. Few cells are: at most about as many as limits on sums bind (Shapley-Folkman), so that the gap of the first
+bound shrinks with the number of cells, and branching is for small problems.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micromarket.allocation.dual import dual_newton
+from micromarket.allocation.envelope import Envelope, Minorant
+from micromarket.allocation.interior_point import interior_point
+from micromarket.allocation.problem import Allocation, Problem
+
+Array = NDArray[np.float64]
+WORK = 40_000  # cells x nodes
+FEASIBLE = 1e-7
+
+
+@dataclass(frozen=True)
+class _Node:
+    """Where each cell's money may be: ``[low, high]``; where ``hole`` is above 0 only 0 or at least ``hole``."""
+
+    low: Array
+    high: Array
+    hole: Array
+
+
+@dataclass(frozen=True)
+class _Relaxed:
+    """``x`` of the relaxed answer, an upper ``bound`` on the node's score, the ``excess`` of each cell's envelope."""
+
+    x: Array
+    bound: float
+    excess: Array
+    prices: Array
+
+
+@dataclass
+class _Best:
+    score: float = -np.inf
+    x: Array | None = None
+    found: Allocation | None = None
+
+
+def solve_nonconcave(problem: Problem, ticket: float, tolerance: float, prices: Array | None) -> Allocation | None:
+    """The best answer found, with the gap to the bound; ``None`` where none keeps every limit.
+
+    ``ticket``: least money of a cell that gets any, in the problem's unit.
+    """
+    del prices  # envelopes have flat parts: their prices jump from one problem to the next
+    search = _Search(problem, max(tolerance, 1e-9))
+    return search.run(_root(problem, ticket))
+
+
+def _root(p: Problem, ticket: float) -> _Node:
+    low, high, hole = p.low.copy(), p.high.copy(), np.zeros(len(p.low))
+    if ticket > 0:
+        free = high > low
+        low = np.where(free & (low > 0), np.minimum(np.maximum(low, ticket), high), low)
+        high = np.where(free & (low <= 0) & (high < ticket), 0.0, high)
+        hole = np.where(free & (low <= 0) & (high > 0), ticket, 0.0)
+    return _Node(low, high, hole)
+
+
+class _Search:
+    def __init__(self, problem: Problem, tolerance: float):
+        self.p, self.tolerance = problem, tolerance
+        self.turn = problem.curves.inflection
+        self.best = _Best()
+        self.nodes = 0
+        self.steps = 0
+
+    def run(self, root: _Node) -> Allocation | None:
+        first = self._relax(root)
+        if first is None:
+            return None
+        self._repair(root, first)
+        bound = self._branch(root, first)
+        best = self.best
+        if best.x is None or best.found is None:
+            return None
+        gap = max(bound - best.score, 0.0) / max(abs(best.score), 1e-9 * len(best.x))
+        certificate = replace(best.found.certificate, duality_gap=float(gap), iterations=self.steps)
+        objective = float(self.p.curves.value(best.x).sum()) * self.p.worth
+        return replace(best.found, spend=best.x * self.p.unit, objective=objective, certificate=certificate)
+
+    def score(self, x: Array) -> float:
+        return float(self.p.curves.value(x).sum()) - self.p.charge * float(x.sum())
+
+    # --- the bound
+    def _relax(self, node: _Node) -> _Relaxed | None:
+        p = self.p
+        envelope = Envelope.over(p.curves, node.low, node.high, node.hole)
+        part = p.restricted(envelope, node.low, node.high)
+        found = interior_point(part, 1e-10, 80)
+        self.steps += found.certificate.iterations
+        if not found.certificate.max_violation <= FEASIBLE:
+            return None
+        x = np.clip(found.spend / p.unit, node.low, node.high)
+        prices = part.rows_of(found)
+        bound = part.bound(prices)
+        excess = np.maximum(envelope.value(x) - p.curves.value(x), 0.0)
+        excess = np.where((node.hole > 0) & (x < node.hole * (1 - 1e-6)) & (x > 1e-6 * node.hole), excess, excess)
+        return _Relaxed(x, bound, excess, prices)
+
+    # --- answers
+    def _repair(self, node: _Node, relaxed: _Relaxed) -> None:
+        """Answers near the relaxed one: tickets decided, then local gains; and every cell on one side of its chord."""
+        dived = self._decide_tickets(node, relaxed)
+        if dived is not None:
+            decided, x = dived
+            self._polish(decided, x)
+            self._one_side(decided, x)
+
+    def _decide_tickets(self, node: _Node, relaxed: _Relaxed) -> tuple[_Node, Array] | None:
+        """Cells between nothing and their ticket go to one of the two, the clearest first, until none is left."""
+        x: Array = relaxed.x
+        for attempt in range(40):
+            between = (node.hole > 0) & (x > 1e-7 * node.hole) & (x < node.hole * (1 - 1e-7))
+            if not between.any():
+                none = (node.hole > 0) & (x <= 1e-7 * node.hole)
+                some = (node.hole > 0) & ~none
+                return self._sided(node, none, some), x
+            cells = np.flatnonzero(between)
+            share = x[cells] / node.hole[cells]
+            order = np.argsort(-np.abs(share - 0.5), kind="stable")
+            chosen = cells[order[: max(len(cells) // 2, 1)]]
+            for part in (chosen, chosen[:1], chosen[:1]):
+                up = x[part] >= 0.5 * node.hole[part]
+                if part is not chosen and attempt >= 0 and len(part) == 1 and self._tried == (attempt, int(part[0])):
+                    up = ~up
+                self._tried = (attempt, int(part[0]))
+                none, some = np.zeros(len(x), bool), np.zeros(len(x), bool)
+                none[part[~up]], some[part[up]] = True, True
+                nearer = self._sided(node, none, some)
+                after = self._relax(nearer)
+                if after is not None:
+                    node, x = nearer, after.x
+                    break
+            else:
+                return None
+        return None
+
+    _tried = (-1, -1)
+
+    @staticmethod
+    def _sided(node: _Node, none: NDArray[np.bool_], some: NDArray[np.bool_]) -> _Node:
+        return _Node(
+            np.where(some, np.maximum(node.low, node.hole), node.low), np.where(none, 0.0, node.high),
+            np.where(none | some, 0.0, node.hole),
+        )  # fmt: skip
+
+    def _one_side(self, node: _Node, x: Array) -> None:
+        """S-shaped cells either at their lower end or beyond their inflection: a concave problem."""
+        bent = (self.turn > node.low) & (node.high > self.turn)
+        if not bent.any():
+            return
+        touch = Envelope.over(self.p.curves, node.low, node.high, node.hole).touch
+        for share in (0.5, 0.05, 0.95):
+            up = bent & (x - node.low > share * (touch - node.low))
+            low = np.where(up, self.turn, node.low)
+            high = np.where(bent & ~up, node.low, node.high)
+            part = self.p.restricted(self.p.curves, low, high)
+            found = dual_newton(part)
+            if found is None or not found.certificate.max_violation <= FEASIBLE:
+                continue
+            self._polish(node, np.clip(found.spend / self.p.unit, low, high))
+
+    def _polish(self, node: _Node, x: Array) -> None:
+        """Gains step by step on concave curves that lie below and touch at the answer so far (Hunter & Lange 2004)."""
+        p, top = self.p, -np.inf
+        for _ in range(25):
+            part = p.restricted(Minorant.touching(p.curves, x), node.low, node.high)
+            found = interior_point(part, 1e-10, 80)
+            if not found.certificate.max_violation <= FEASIBLE:
+                return
+            after = np.clip(found.spend / p.unit, node.low, node.high)
+            score = self.score(after)
+            if score > self.best.score:
+                self.best.score, self.best.x, self.best.found = score, after, found
+            if score <= top + 1e-10 * abs(top):
+                return
+            x, top = after, score
+
+    # --- branching
+    def _branch(self, root: _Node, first: _Relaxed) -> float:
+        """Upper bound on every answer once the nodes are used up."""
+        n = len(root.low)
+        most = min(WORK // max(n, 1), 600)
+        heap = [(-first.bound, 0, root, first)]
+        count = 0
+        settled = -np.inf  # bounds of nodes that need no more work
+        while heap:
+            bound = max(-heap[0][0], settled)
+            if bound <= self.best.score + self.tolerance * abs(self.best.score) or self.nodes >= most:
+                return bound
+            _, _, node, relaxed = heapq.heappop(heap)
+            if float(relaxed.excess.max()) <= 1e-12 * max(abs(self.best.score), 1e-300):
+                settled = max(settled, relaxed.bound)
+                continue
+            for child in self._split(node, relaxed):
+                self.nodes += 1
+                found = self._relax(child)
+                if found is None:
+                    continue
+                if found.bound > self.best.score:
+                    self._repair(child, found)
+                count += 1
+                heapq.heappush(heap, (-min(found.bound, relaxed.bound), count, child, found))
+        return max(settled, self.best.score)
+
+    def _split(self, node: _Node, relaxed: _Relaxed) -> list[_Node]:
+        i = int(np.argmax(relaxed.excess))
+        at = float(relaxed.x[i])
+        mark = np.arange(len(node.low)) == i
+        if node.hole[i] > 0 and at < node.hole[i]:
+            return [self._sided(node, mark, ~mark & False), self._sided(node, mark & False, mark)]
+        start = max(float(node.low[i]), float(node.hole[i]))
+        width = float(node.high[i]) - start
+        at = min(max(at, start + 0.1 * width), start + 0.9 * width)
+        below, above = np.where(mark, at, node.high), np.where(mark, at, node.low)
+        opened = np.where(mark, 0.0, node.hole)
+        return [_Node(node.low, below, node.hole), _Node(above, node.high, opened)]
