@@ -19,30 +19,61 @@ from micromarket.allocation.problem import Allocation, Problem
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+FLAT = 1e-13  # marginal value, in the problem's numbers, that counts as none
+PULL = 1e-3  # curvature of the pull on cells where money brings nothing
 SAMPLE = 6_000  # cells that find the first prices of larger problems
 
 
 @dataclass(frozen=True)
 class _Point:
     """Prices by row with what cells do there. ``d``: fall of a cell's money per unit of price; ``side``: +1 where more
-    than the reference, -1 where less; ``miss``: by row, money beyond the limit that its price stands for."""
+    than the reference, -1 where less; ``miss``: by row, money beyond the limit that its price stands for; ``bound``: the
+    dual's value, which is to be as low as can be."""
 
     price: Array
     x: Array
     d: Array
     side: Array
     miss: Array
+    bound: float
 
 
 def dual_newton(problem: Problem, start: Array | None = None, tolerance: float = 1e-12) -> Allocation | None:
-    """The optimum of a strictly concave problem; ``None`` where the method does not get there.
+    """The optimum of a concave problem; ``None`` where the method does not get there.
 
     ``start``: prices by row (see :meth:`Problem.rows_of`). ``tolerance``: of violations, relative to the total.
     """
+    flat = np.flatnonzero((problem.high > problem.low) & ~(problem.curves.marginal(problem.low) > FLAT))
+    if len(flat):
+        return _proximal(problem, flat, start, tolerance)
+    return _newton(problem, start, tolerance)
+
+
+def _newton(problem: Problem, start: Array | None, tolerance: float) -> Allocation | None:
     if start is None and len(problem.low) > 4 * SAMPLE:
         start = _rough(problem)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return _Dual(problem).minimise(start, tolerance)
+
+
+def _proximal(problem: Problem, flat: Index, start: Array | None, tolerance: float) -> Allocation | None:
+    """Cells where money brings nothing pull weakly towards their last money (Rockafellar 1976), until none need be."""
+    middle = np.clip(problem.now, problem.low, problem.high)[flat]
+    best: Allocation | None = None
+    for _ in range(12):
+        pulled = problem.restricted(Pulled(problem.curves, flat, middle), problem.low, problem.high)
+        found = _newton(pulled, start, tolerance)
+        if found is None:
+            return best
+        start = pulled.rows_of(found)
+        x = found.spend / problem.unit
+        answer = problem.answer(x, start, found.certificate.iterations)
+        if best is None or answer.certificate.duality_gap < best.certificate.duality_gap:
+            best = answer
+        if answer.certificate.duality_gap < 1e-13:
+            break
+        middle = x[flat]
+    return best
 
 
 def _rough(problem: Problem) -> Array | None:
@@ -66,6 +97,52 @@ def _rough(problem: Problem) -> Array | None:
     first, size, seen = problem.offset["market"], len(market), len(small.groups["market"])
     out[:first], out[first + size :] = price[:first], price[first + seen :]
     return out
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """``curves`` with a weak pull on the cells ``flat``, whose own are 0: less ``PULL / 2 (x - middle)^2``."""
+
+    curves: Curves
+    flat: Index
+    middle: Array
+
+    def __len__(self) -> int:
+        return len(self.curves)
+
+    def _put(self, own: Array, flat: Array) -> Array:
+        own = own.copy()
+        own[self.flat] = flat
+        return own
+
+    def value(self, x: Array) -> Array:
+        return self._put(self.curves.value(x), -PULL / 2 * (x[self.flat] - self.middle) ** 2)
+
+    def marginal(self, x: Array) -> Array:
+        return self._put(self.curves.marginal(x), -PULL * (x[self.flat] - self.middle))
+
+    def bend(self, x: Array) -> Array:
+        return self._put(self.curves.bend(x), np.full(len(self.flat), PULL))
+
+    def demand(self, price: Array) -> Array:
+        return self._put(self.curves.demand(price), self.middle - price[self.flat] / PULL)
+
+    @property
+    def inflection(self) -> Array:
+        return self.curves.inflection
+
+    @property
+    def reach(self) -> Array:
+        return self.curves.reach
+
+    def take(self, index: Index) -> Pulled:
+        place = np.full(len(self), -1, np.int64)
+        place[self.flat] = np.arange(len(self.flat))
+        here = place[index]
+        return Pulled(self.curves.take(index), np.flatnonzero(here >= 0), self.middle[here[here >= 0]])
+
+    def scaled(self, unit: float, worth: float) -> Pulled:
+        raise NotImplementedError  # only ever wraps curves that are scaled
 
 
 class _Dual:
@@ -128,7 +205,15 @@ class _Dual:
         sums = p.sums(x, np.abs(x - p.ref) if p.capped else x)[self.few]
         v = price[self.few]
         target = np.where(v > 0, self.high, np.where(v < 0, self.low, np.clip(sums, self.low, self.high)))
-        return _Point(price, x, d, side, sums - target)
+        bound = float((p.curves.value(x) - by_cell * x).sum()) - move * (
+            float(np.abs(x - p.ref).sum()) if move else 0.0
+        )
+        bound += float(v @ np.where(v == 0, 0.0, target))
+        if self.market is not None:
+            least, most = p.row_low[self.own], p.row_high[self.own]
+            limit = np.where(own > 0, most, np.where(own < 0, least, 0.0))
+            bound += float(own @ (limit - np.bincount(code, x, len(limit))))
+        return _Point(price, x, d, side, sums - target, bound)
 
     def _markets(self, by_cell, move, own, x, d, side, loose):  # type: ignore[no-untyped-def]
         """Each market's price at which its limits hold: Newton's method within brackets, all markets side by side."""
@@ -278,41 +363,49 @@ class _Dual:
             raise ArithmeticError
         return point, iteration
 
+    def _direction(self, point: _Point) -> Array:
+        """Newton's step; rows at price 0 take part where their sums miss, as long as the step goes their way."""
+        v, miss = point.price[self.few], point.miss
+        whole = self.system(point)
+        free = (v != 0) | (miss != 0)
+        while True:
+            rows = np.flatnonzero(free)
+            system = whole[np.ix_(rows, rows)]
+            scale = 1 / np.sqrt(np.maximum(np.diag(system), 1e-12))
+            values, vectors = np.linalg.eigh(system * np.outer(scale, scale))
+            step = np.zeros(len(v))
+            bounded = np.maximum(values, 1e-11 * max(float(values.max()), 1.0))
+            step[rows] = scale * (vectors @ ((vectors.T @ (miss[rows] * scale)) / bounded))
+            wrong = free & (v == 0) & (step * miss < 0) & (self.low < self.high)
+            if not wrong.any():
+                break
+            free &= ~wrong
+        return step * min(1.0, 4 * (1 + float(np.abs(v).max())) / max(float(np.abs(step).max()), 1e-300))
+
     def _step(self, point: _Point, fine: float) -> _Point | None:
-        p, miss = self.p, point.miss
-        v = point.price[self.few]
-        free = np.flatnonzero((v != 0) | (miss != 0))
-        system = self.system(point)[np.ix_(free, free)]
-        scale = 1 / np.sqrt(np.maximum(np.diag(system), 1e-12))
-        values, vectors = np.linalg.eigh(system * np.outer(scale, scale))
-        step = np.zeros(len(v))
-        bounded = np.maximum(values, 1e-11 * max(float(values.max()), 1.0))
-        step[free] = scale * (vectors @ ((vectors.T @ (miss[free] * scale)) / bounded))
-        step *= min(1.0, 4 * (1 + float(np.abs(v).max())) / max(float(np.abs(step).max()), 1e-300))
-        length, best = 1.0, None
-        first = -float(miss @ step)
-        ranged = self.low < self.high
-        for _ in range(12):
+        miss, v = point.miss, point.price[self.few]
+        step, length = self._direction(point), 1.0
+        ranged, noise = self.low < self.high, 1e-14 * (1 + abs(point.bound))
+        for _ in range(20):
             after = v + length * step
             after = np.where(ranged & (v * after < 0), 0.0, after)
-            # a row that is slack leaves 0 only in the direction that its own sum asks for
-            after = np.where(ranged & (v == 0) & (after * miss < 0), 0.0, after)
             after = np.where(~np.isfinite(self.low), np.maximum(after, 0.0), after)
+            if not (after != v).any():
+                return None
             price = point.price.copy()
             price[self.few] = after
-            if not (after != v).any():
-                return best
             found = self.at(price, fine)
-            if found is None:
-                length /= 4
-                continue
-            slope = -float(found.miss @ (after - v)) / max(length, 1e-300)
-            if slope <= 0.5 * abs(first):
-                return found
-            best = found
-            # secant on the slope of the dual along the step
-            length *= min(max(first / (first - slope), 0.1), 0.7) if slope > first else 0.5
-        return best
+            shrink = 0.25
+            if found is not None:
+                fall, expected = point.bound - found.bound, float(miss @ (after - v))
+                if fall > 1e-4 * abs(expected) and fall > noise:
+                    return found
+                if fall >= -noise and np.abs(found.miss).max() < np.abs(miss).max():
+                    return found
+                late = float(found.miss @ (after - v))  # secant on the dual's slope along the step
+                shrink = min(max(expected / (expected - late), 0.1), 0.6) if late < 0 < expected else 0.4
+            length *= shrink
+        return None
 
     def minimise(self, start: Array | None, tolerance: float) -> Allocation | None:
         try:
