@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,50 @@ from micromarket.market_data import MarketData
 from micromarket.notebook import small_table
 from micromarket.potential import PotentialResult, estimate_potential
 from micromarket.response import ResponseResult, estimate_response
-from micromarket.response.panel import market_scale
-from micromarket.simulate import Truth, simulate
+from micromarket.response.panel import build_panel, market_scale
+from micromarket.simulate import Truth, scenario_of, simulate
+from micromarket.simulate.scenario import Scenario
 from micromarket.summarise import summarise
 from micromarket.targets import TargetsResult, set_targets
 from micromarket.value import ValueResult, estimate_value
 
-KINDS: dict[str, dict[str, Any]] = {
-    "contractual": {},
-    "non-contractual": {"relationship": "non-contractual"},
-    "sparse": {"sparse": True},
-    "endogenous": {"endogenous": True},
-    "no_response": {"no_response": True},
-}
 CUSTOMERS_PER_MARKET = 200
+
+
+def _threshold(scenario: Scenario) -> Scenario:
+    return replace(scenario, channels=tuple(replace(c, curve="threshold") for c in scenario.channels))
+
+
+def _mis_set(scenario: Scenario) -> Scenario:
+    return replace(scenario, habit=(0.5, 2.4, 0.6, 1.1))
+
+
+KINDS: dict[str, Scenario] = {
+    "clean": scenario_of(),
+    "non-contractual": scenario_of("non-contractual"),
+    "sparse": scenario_of(sparse=True),
+    "endogenous": scenario_of(endogenous=True),
+    "pulsed": replace(scenario_of(endogenous=True), pulsed=0.3),
+    "mis-set": _mis_set(scenario_of()),
+    "untied": replace(scenario_of(), room_power=0.0),
+    "threshold": _threshold(scenario_of()),
+    "spillover": replace(scenario_of(), spillover=0.3),
+    "local decay": replace(scenario_of(), decay_spread=0.8),
+    "no_response": scenario_of(no_response=True),
+}
+MEANING: Mapping[str, str] = {
+    "clean": "contracts; effect follows headroom (power .8); one experiment on one channel",
+    "non-contractual": "the same with purchases",
+    "sparse": "two channels in few markets only, 45% of cells empty, very unequal markets, no experiment",
+    "endogenous": "spend follows demand shocks that the data don't show",
+    "pulsed": "endogenous, and every channel pulsed at random in 30% of the markets for eight weeks",
+    "mis-set": "habit sets whole channels wrong, 0.5 to 2.4 times what suits their curves",
+    "untied": "effect follows the size of a market, not its headroom",
+    "threshold": "S-shaped: little money does almost nothing (Hill, slope 3)",
+    "spillover": "30% of the customers that money wins live in neighbouring markets",
+    "local decay": "carry-over differs by market and channel (logit spread .8)",
+    "no_response": "money brings nobody",
+}
 
 
 @dataclass(frozen=True)
@@ -51,12 +82,12 @@ class Known:
 class Decided:
     response: ResponseResult
     budget: BudgetResult
-    targets: TargetsResult
+    targets: TargetsResult | None
 
 
 def know(folder: Path, kind: str, markets: int, seed: int) -> Known:
     """Simulates a company of this kind into ``folder`` and runs data, value and potential on its files."""
-    simulate(folder, markets=markets, customers=CUSTOMERS_PER_MARKET * markets, seed=seed, **KINDS[kind])
+    simulate(folder, markets=markets, customers=CUSTOMERS_PER_MARKET * markets, seed=seed, scenario=KINDS[kind])
     settings = read_settings(folder / "plan.yml")
     field_notes, experiments = small_table(settings, "field_notes"), small_table(settings, "experiments")
     with open_dataset(settings) as dataset:
@@ -66,15 +97,15 @@ def know(folder: Path, kind: str, markets: int, seed: int) -> Known:
     return Known(settings, data, value, potential, field_notes, experiments, Truth.read(folder))
 
 
-def decide(known: Known) -> Decided:
+def decide(known: Known, targets: bool = True) -> Decided:
     """Response, budget and targets, as the notebooks call them."""
     k = known
     response = estimate_response(k.data, k.potential.scores, k.value.markets, k.settings, experiments=k.experiments)
     budget = plan_budget(k.data, response, k.value.markets, k.potential.scores, k.settings, field_notes=k.field_notes)
-    targets = set_targets(
-        k.data, k.value.cells, k.potential.scores, budget.budget, k.settings, field_notes=k.field_notes
-    )
-    return Decided(response, budget, targets)
+    if not targets:
+        return Decided(response, budget, None)
+    aims = set_targets(k.data, k.value.cells, k.potential.scores, budget.budget, k.settings, field_notes=k.field_notes)
+    return Decided(response, budget, aims)
 
 
 # --- rules to beat, all under the company's own limits
@@ -100,6 +131,7 @@ def rules(known: Known) -> dict[str, pd.DataFrame]:
             replace(cells, half_spend=np.full(len(best), huge)), limits, total, np.maximum(best, 0) * huge
         ).spend,
         "pooled response": solve(cells, limits, total).spend,
+        "unpooled response": solve(replace(cells, amplitude=_unpooled(k, cells)), limits, total).spend,
     }
     keys = {"market_id": np.array(cells.markets)[cells.market], "channel": np.array(cells.channels)[cells.channel]}
     return {
@@ -133,3 +165,32 @@ def _pooled(known: Known) -> pd.DataFrame:
     sums = curves.assign(heads=heads).groupby("channel")[["amplitude", "heads"]].transform("sum")
     curves["amplitude"] = heads * (sums["amplitude"] / sums["heads"])
     return curves
+
+
+def _unpooled(known: Known, cells: Cells) -> np.ndarray:
+    """Amplitudes from one least-squares regression a market on saturated spend, with periods' means taken out.
+
+    Saturation as in ``cells``; negative effects count as 0, as who works market by market would do.
+    """
+    panel = build_panel(known.data, None)
+    assert panel is not None
+    years = known.settings.plan.years
+    order = [panel.channels.index(c) if c in panel.channels else -1 for c in cells.channels]
+    out = cells.amplitude.copy()
+    y = panel.outcome - panel.outcome.mean(axis=1, keepdims=True)
+    periods = panel.periods_per_year * years
+    half = cells.half_spend.reshape(len(cells.markets), -1) / periods / panel.scale[:, None]
+    for m in range(len(cells.markets)):
+        columns, where = [], []
+        for c, at in enumerate(order):
+            if at >= 0 and panel.spend[:, m, at].any():
+                money = panel.spend[:, m, at] * panel.unit[at]
+                columns.append(money / (money + half[m, c]))
+                where.append(c)
+        if not columns:
+            continue
+        x = np.column_stack(columns)
+        x = x - x.mean(axis=0)
+        slope = np.linalg.lstsq(x, y[:, m] - y[:, m].mean(), rcond=1e-6)[0]
+        out[m * len(order) + np.array(where)] = np.maximum(slope, 0.0) * panel.scale[m] * periods
+    return out
