@@ -6,15 +6,16 @@ Every function takes plain frames and returns a :class:`~micromarket.report.styl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from micromarket.formats import compact, count, percent
+from micromarket.potential.causes import COVERAGE, FIXABLE, KINDS, PRICE, RIVALS, SPEND, UNEXPLAINED
 from micromarket.report.style import (
     ACCENT,
     ACCENT_DARK,
-    FAINT,
     GREY,
     INK,
     WARM,
@@ -25,8 +26,10 @@ from micromarket.report.style import (
 from micromarket.report.value_figures import SOFT_GREY, finish, legend_above, rows, scale
 
 Show = Callable[[float], str]
-FIXABLE, STRUCTURAL, UNEXPLAINED = "fixable", "structural", "unexplained"
-_KIND_COLOURS = {FIXABLE: ACCENT, STRUCTURAL: "#8A949E", UNEXPLAINED: "#DDA15E"}
+# the same colour for a cause in every picture; grey is for what nobody can explain
+_COLOURS = {SPEND: ACCENT_DARK, COVERAGE: "#DDA15E", PRICE: "#6FBFBF", RIVALS: WARM, UNEXPLAINED: "#B7C0C8"}
+_OTHERS = ("#7A8793", "#2F4858", "#8C6A4A")
+_STRUCTURAL, BLOCKED = "#7A8793", "blocked by the field"
 MOST_ROWS = 24
 _SURE = 0.8  # odds from which a market is taken to be in the top fifth
 
@@ -132,6 +135,12 @@ def bars_of_groups(
         return finish(figure, name, title, alt)
 
 
+def cause_colours(causes: Sequence[str]) -> dict[str, str]:
+    """A colour for each cause."""
+    others = iter(_OTHERS * (1 + len(causes) // len(_OTHERS)))
+    return {c: _COLOURS[c] if c in _COLOURS else next(others) for c in map(str, causes)}
+
+
 def _upper(words: str) -> str:
     return words[:1].upper() + words[1:]
 
@@ -143,8 +152,7 @@ def gap_by_cause(causes: pd.DataFrame, today: float, money: Show) -> Picture | N
     Parameters
     ----------
     causes : DataFrame
-        One row a market and cause (or a cause alone): ``cause`` (words), ``kind`` (fixable, structural, unexplained),
-        ``customers``, ``money``; rows of a cause add up.
+        The artefact ``causes``: ``cause`` (words), ``kind`` (fixable, structural), ``customers``, ``value`` (money).
     today : float
         Customers now, as expected.
 
@@ -153,39 +161,38 @@ def gap_by_cause(causes: pd.DataFrame, today: float, money: Show) -> Picture | N
     Picture or None
         ``None`` where no cause holds a customer.
     """
-    by = causes.groupby(["cause", "kind"], as_index=False)[["customers", "money"]].sum()
+    # what could be mended but for a note of the field stands by itself
+    stopped = (causes["kind"] != FIXABLE) & (causes["cause"].map(KINDS) == FIXABLE)
+    causes = causes.assign(cause=causes["cause"].astype(object).where(~stopped, BLOCKED))
+    by = causes.groupby(["cause", "kind"], as_index=False)[["customers", "value"]].sum()
     by = by[by["customers"].abs() > 1e-9]
     if by.empty or by["customers"].sum() <= 0:
         return None
-    rank = {FIXABLE: 0, STRUCTURAL: 1, UNEXPLAINED: 2}
-    order = by["kind"].map(rank).fillna(3)
+    # what can be mended first, what nobody can explain last
+    order = np.where(by["kind"] == FIXABLE, 0, np.where(by["cause"] == UNEXPLAINED, 2, 1))
     by = by.assign(order=order).sort_values(["order", "customers", "cause"], ascending=[True, False, True])
-    total, worth = float(by["customers"].sum()), float(by["money"].sum())
+    total = float(by["customers"].sum())
     names = ["Customers today (expected)", *(_upper(label(c)) for c in by["cause"]), "Potential"]
     with canvas(28 + 7.0 * len(names)) as figure:
         axes = figure.add_subplot()
         y = rows(axes, names, 36)
         # steps are what matters: the axis may begin above 0, and says so
         low = 0.0 if total > 0.4 * (today + total) else max(today - 1.2 * total, 0.0)
-        start = today + np.concatenate([[0.0], np.cumsum(by["customers"].to_numpy(float))])
+        sizes, values = by["customers"].to_numpy(float), by["value"].to_numpy(float)
+        start = today + np.concatenate([[0.0], np.cumsum(sizes)])
         axes.barh(y[[0, -1]], [today, start[-1]], color=SOFT_GREY, height=0.6)
         axes.set_xlim(low, start[-1] + 0.02 * (start[-1] - low))
-        sizes, values = by["customers"].to_numpy(float), by["money"].to_numpy(float)
-        for i, kind in enumerate(by["kind"].astype(str)):
-            axes.barh(y[i + 1], sizes[i], left=start[i], color=_KIND_COLOURS.get(kind, FAINT), height=0.6)
+        for i, (cause, kind) in enumerate(zip(by["cause"].astype(str), by["kind"].astype(str), strict=True)):
+            colour = ACCENT if kind == FIXABLE else _COLOURS[UNEXPLAINED] if cause == UNEXPLAINED else _STRUCTURAL
+            axes.barh(y[i + 1], sizes[i], left=start[i], color=colour, height=0.6)
             axes.vlines(start[i + 1], y[i + 2] - 0.3, y[i + 1] + 0.3, color=GREY, linewidth=0.5)
-            words = f"+{count(sizes[i])} customers · {money(values[i])} · {kind}"
+            words = f"+{count(sizes[i])} customers · {money(values[i])}"
+            words += f" · {kind}" if cause != UNEXPLAINED else ""
             side = -1 if start[i] - low > start[-1] - start[i + 1] else 1  # where there is more room
             end = start[i] if side < 0 else start[i + 1]
+            align: Literal["left", "right"] = "right" if side < 0 else "left"
             axes.annotate(
-                words,
-                (end, y[i + 1]),
-                (5 * side, 0),
-                textcoords="offset points",
-                va="center",
-                ha="right" if side < 0 else "left",
-                fontsize=7.5,
-                color=INK,
+                words, (end, y[i + 1]), (5 * side, 0), textcoords="offset points", va="center", ha=align, fontsize=7.5
             )
         for at, end in ((y[0], today), (y[-1], start[-1])):
             axes.annotate(
@@ -193,19 +200,7 @@ def gap_by_cause(causes: pd.DataFrame, today: float, money: Show) -> Picture | N
             )
         scale(axes, compact)
         axes.set_xlabel("Customers" + (" (the axis doesn't begin at 0)" if low > 0 else ""))
-        fixable = by[by["kind"] == FIXABLE]
-        if len(fixable):
-            share = float(fixable["customers"].sum()) / total
-            largest = label(fixable.iloc[0]["cause"], 40)
-            customers, worth = float(fixable["customers"].sum()), float(fixable["money"].sum())
-            title = (
-                f"{percent(share)} of the gap to potential can be mended ({count(customers)} customers, {money(worth)})"
-            )
-            title += f"{', above all ' if len(fixable) > 1 else ': '}{largest}"
-        else:
-            title = (
-                f"{count(total)} customers ({money(worth)}) short of potential; no cause is known that can be mended"
-            )
+        title = _gap_title(by, total, money)
         told = "; ".join(
             f"{label(c, 40)} {count(n)} customers, {money(m)}"
             for c, n, m in zip(by["cause"], sizes, values, strict=True)
@@ -213,12 +208,23 @@ def gap_by_cause(causes: pd.DataFrame, today: float, money: Show) -> Picture | N
         return finish(figure, "gap_by_cause", title, f"From {count(today)} customers to {count(start[-1])}: {told}.")
 
 
+def _gap_title(by: pd.DataFrame, total: float, money: Show) -> str:
+    fixable = by[by["kind"] == FIXABLE]
+    if fixable.empty:
+        gap = f"{count(total)} customers ({money(by['value'].sum())}) short of potential"
+        return f"{gap}; no cause is known that the company can mend"
+    customers, worth = float(fixable["customers"].sum()), float(fixable["value"].sum())
+    part = f"{percent(customers / total)} of the gap to potential can be mended"
+    first = f"{', above all' if len(fixable) > 1 else ':'} {label(fixable.iloc[0]['cause'], 40)}"
+    return f"{part} ({count(customers)} customers, {money(worth)}){first}"
+
+
 def causes_by_region(causes: pd.DataFrame, regions: pd.Series, money: Show, most: int = 14) -> Picture | None:
     """The gap of every region (money) by cause, stacked; ``regions``: by ``market_id``, ``causes`` as in
     :func:`gap_by_cause` with ``market_id``. ``None`` with fewer than two regions."""
     region = causes["market_id"].map(regions)
     known = causes.assign(region=region)[region.notna()]
-    table = known.pivot_table(index="region", columns="cause", values="money", aggfunc="sum", fill_value=0.0).clip(
+    table = known.pivot_table(index="region", columns="cause", values="value", aggfunc="sum", fill_value=0.0).clip(
         lower=0
     )
     table = table.loc[:, table.sum() > 0]
@@ -232,18 +238,18 @@ def causes_by_region(causes: pd.DataFrame, regions: pd.Series, money: Show, most
     if table.shape[1] > 1:
         title += f"; its largest cause is {label(table.iloc[0].idxmax(), 40)}"
     part = table.head(most)
-    colours = (ACCENT_DARK, "#DDA15E", "#6FBFBF", WARM, "#7A8793", "#2F4858", "#B7C0C8")
+    colours = cause_colours([str(c) for c in part.columns])
     with canvas(26 + 5.6 * len(part)) as figure:
         axes = figure.add_subplot()
         y = rows(axes, [str(i) for i in part.index], 26)
         left = np.zeros(len(part))
-        for i, column in enumerate(part.columns):
+        for column in part.columns:
             axes.barh(
                 y,
                 part[column],
                 left=left,
                 height=0.66,
-                color=colours[i % len(colours)],
+                color=colours[str(column)],
                 edgecolor="white",
                 linewidth=0.5,
                 label=label(column, 24),
@@ -258,12 +264,4 @@ def causes_by_region(causes: pd.DataFrame, regions: pd.Series, money: Show, most
         return finish(figure, "causes_by_region", title, title)
 
 
-__all__ = [
-    "FIXABLE",
-    "STRUCTURAL",
-    "UNEXPLAINED",
-    "bars_of_groups",
-    "bars_of_markets",
-    "causes_by_region",
-    "gap_by_cause",
-]
+__all__ = ["bars_of_groups", "bars_of_markets", "cause_colours", "causes_by_region", "gap_by_cause"]

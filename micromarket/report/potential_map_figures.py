@@ -6,7 +6,7 @@ returns a :class:`~micromarket.report.style.Picture` whose title is the finding;
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
 
 from micromarket.formats import compact, count, listed, percent, plural
 from micromarket.report.atlas import Ground, Show, biggest, sheet
-from micromarket.report.potential_figures import bars_of_groups, bars_of_markets
+from micromarket.report.potential_figures import bars_of_groups, bars_of_markets, cause_colours
 from micromarket.report.style import (
     ACCENT,
     ACCENT_DARK,
@@ -42,7 +42,7 @@ BIVARIATE = (
     ("#F3CDB0", "#B5B3A8", "#3D7F86"),
     ("#C4601F", "#7E5A45", "#173F46"),
 )
-CAUSE_COLOURS = (ACCENT_DARK, "#DDA15E", "#6FBFBF", WARM, "#7A8793", "#2F4858", "#B7C0C8")
+MOST_CAUSES = 7
 _LEVELS = ("low", "middle", "high")
 
 
@@ -144,11 +144,11 @@ def potential_and_share(
     if len(hot):
         best = headroom.reindex(hot).sort_index().sort_values(ascending=False, kind="stable").index[:2]
         title = (
-            f"{len(hot):,} of {plural(len(kind), 'market')} {'holds' if len(hot) == 1 else 'hold'} much potential and"
-            f" little share: {percent(part)} of the headroom, first {_named(place, best)}"
+            f"{len(hot):,} of {plural(len(kind), 'market')} {'holds' if len(hot) == 1 else 'hold'} much potential, and"
+            f" we have little of it: {percent(part)} of the headroom, first {_named(place, best)}"
         )
     else:
-        title = "No market has both much potential and little share"
+        title = "We have much of the potential of every large market"
     alt = f"Potential against {unit.lower()}, in thirds; {plural(len(hot), 'market')} with much and little of them."
     if place.shapes is None:
         counts = pd.DataFrame(
@@ -259,8 +259,8 @@ def largest_cause(
     money = worth.reindex(cause.index).clip(lower=0).fillna(0.0)
     by = money.groupby(cause.astype(object).where(cause.notna(), None), dropna=True).sum()
     order = sorted(by.index, key=lambda c: (-by[c], str(c)))
-    shown, rest = order[: len(CAUSE_COLOURS)], order[len(CAUSE_COLOURS) :]
-    colours: Mapping[str, str] = dict(zip(map(str, shown), CAUSE_COLOURS, strict=False))
+    shown, rest = order[:MOST_CAUSES], order[MOST_CAUSES:]
+    colours = cause_colours([str(c) for c in shown])
     if known.empty:
         return None
     first, total = str(shown[0]), float(money.sum())

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 
 from micromarket.formats import chance, compact, percent, plural, rate_unit
+from micromarket.formats import odds as odds_in_words
 from micromarket.report.style import (
     ACCENT,
     ACCENT_DARK,
@@ -23,7 +24,7 @@ from micromarket.report.style import (
     canvas,
     label,
 )
-from micromarket.report.value_figures import SOFT_GREY, finish, rows
+from micromarket.report.value_figures import SOFT_GREY, finish, rows, scale
 
 Show = Callable[[float], str]
 MOST_ROWS = 30
@@ -52,6 +53,8 @@ def predicted_by_region(
         ``None`` with fewer than five markets.
     """
     known = frame[(frame["predicted"] > 0) & np.isfinite(frame["predicted"])]
+    # the order is what is judged: the level is the company's, as a typical market's prediction is no mean
+    known = known.assign(predicted=known["predicted"] * known["actual"].sum() / max(known["predicted"].sum(), 1e-12))
     part = known[known["predicted"] >= least]
     if len(part) < 5:
         return None
@@ -86,15 +89,15 @@ def predicted_by_region(
             few = "without customers" if least < 2 else f"with fewer than {least} customers"
             left.annotate(
                 f"{plural(int((~seen).sum()), 'market')} {few}, at the lower edge",
-                (0.02, 0.97),
+                (0.99, 0.03),
                 xycoords="axes fraction",
-                va="top",
+                ha="right",
                 fontsize=7,
                 color=GREY,
             )
         title = "How markets were foreseen by models that had not seen their area"
         if skill is not None and np.isfinite(skill):
-            strength = "well" if skill >= 0.7 else "fairly" if skill >= 0.4 else "poorly"
+            strength = "well" if skill >= 0.7 else "fairly well" if skill >= 0.4 else "poorly"
             title = f"Areas that the models had not seen were foreseen {strength}: rank correlation {skill:.2f}"
         if by is not None and right is not None:
             title += _regions(right, by)
@@ -133,7 +136,7 @@ def _regions(axes: Axes, by: pd.DataFrame) -> str:
     axes.minorticks_off()
     axes.margins(x=0.08)
     axes.grid(axis="x")
-    axes.set_xlabel("Actual over predicted (bar: luck of counts, 90%)")
+    axes.set_xlabel("Actual over predicted (bar: 90%)")
     if not far.any():
         return ""
     off = by["ratio"].apply(np.log).abs().idxmax()
@@ -143,95 +146,84 @@ def _regions(axes: Axes, by: pd.DataFrame) -> str:
 
 
 def ranks(
-    scores: pd.DataFrame, names: pd.Series, show: Show, *, supported: bool = True, most: int = 20
+    scores: pd.DataFrame, names: pd.Series, money: Show, *, supported: bool = True, most: int = 20
 ) -> Picture | None:
-    """The largest opportunities with the odds that each is truly among the top fifth.
+    """The markets with most headroom, with the odds that each is truly among the top fifth by headroom.
 
     Parameters
     ----------
     scores : DataFrame
-        ``market_id``, ``opportunity`` (money), ``p_top_fifth`` (0 to 1); where known ``rank_low``, ``rank_high`` (90%).
+        ``market_id``, ``headroom`` (customers), ``opportunity`` (money), ``top_fifth`` (probability); where known
+        ``headroom_low``, ``headroom_high`` (90%).
     supported : bool
         ``False``: the data support no order; everything is grey.
 
     Returns
     -------
     Picture or None
-        ``None`` with fewer than five markets or without odds.
+        ``None`` with fewer than five markets, or without odds.
     """
-    known = scores[scores["p_top_fifth"].notna()].sort_values(["opportunity", "market_id"], ascending=[False, True])
+    if "top_fifth" not in scores:
+        return None
+    known = scores[scores["top_fifth"].notna()].sort_values(["headroom", "market_id"], ascending=[False, True])
     if len(known) < 5:
         return None
     fifth = int(np.ceil(len(scores) / 5))
-    listed_ = known.head(fifth)
-    sure = int((listed_["p_top_fifth"] >= _SURE).sum())
+    sure = int((known["top_fifth"].head(fifth) >= _SURE).sum())
     part = known.head(most)
-    with canvas(26 + 4.6 * len(part)) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
+    with canvas(28 + 4.6 * len(part)) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=[1.9, 1])
         y = rows(left, [f"{i}. {label(names.get(m, m), 26)}" for i, m in enumerate(part["market_id"], start=1)], 34)
-        p = part["p_top_fifth"].to_numpy(float)
-        colours = (
-            np.full(len(part), FAINT)
-            if not supported
-            else np.where(p >= _SURE, ACCENT_DARK, np.where(p >= 0.5, "#6FBFBF", WARM))
-        )
-        left.barh(y, p, color=colours, height=0.6)
-        for at, value, odds in zip(y, part["opportunity"], p, strict=True):
-            left.annotate(
-                f"{chance(odds)} · {show(value)}",
-                (odds, at),
-                (3, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7,
-                color=GREY,
+        odds = part["top_fifth"].to_numpy(float)
+        if {"headroom_low", "headroom_high"} <= set(part.columns):
+            left.hlines(
+                y,
+                part["headroom_low"],
+                part["headroom_high"],
+                linewidth=5,
+                color=ACCENT_SOFT if supported else SOFT_GREY,
             )
-        left.set_xlim(0, 1.36)
-        left.xaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
-        left.xaxis.set_major_formatter(lambda v, _: percent(v))
-        left.grid(axis="x")
-        left.axvline(_SURE, color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
-        left.set_xlabel("Odds of being in the top fifth by opportunity · opportunity")
+        colours = np.where(odds >= _SURE, ACCENT_DARK, np.where(odds >= 0.5, "#3FA0A0", WARM))
+        left.scatter(part["headroom"], y, s=24, color=colours if supported else FAINT, zorder=3, linewidth=0)
+        edge = left.get_yaxis_transform()
+        for at, value, p in zip(y, part["opportunity"], odds, strict=True):
+            left.text(1.02, at, odds_in_words(p), transform=edge, va="center", fontsize=7.2, fontweight=600, color=INK)
+            left.text(1.2, at, money(value), transform=edge, va="center", fontsize=7.2, color=GREY)
+        left.text(1.02, y[0] + 0.8, "odds", transform=edge, va="bottom", fontsize=7, color=GREY)
+        left.text(1.2, y[0] + 0.8, "money", transform=edge, va="bottom", fontsize=7, color=GREY)
+        scale(left, compact, bins=4)
+        left.set_xlim(left=0)
+        left.set_xlabel("Customers still to be won (bar: 90%)")
         _odds_by_rank(right, known, fifth, supported)
         if not supported:
             title = "The data support no order of markets: these odds say little more than size"
+        elif sure == fifth:
+            title = (
+                f"Each of the {fifth:,} markets with most headroom is in the top fifth with odds of {percent(_SURE)}"
+            )
         else:
             title = (
-                f"{sure:,} of the {fifth:,} markets in the top fifth are there with odds of {percent(_SURE)} or better;"
-                f" {'treat the others as candidates' if sure < fifth else 'the list is firm'}"
+                f"{sure:,} of the {fifth:,} markets with most headroom are in the top fifth with odds of"
+                f" {percent(_SURE)} or better; the others are candidates"
             )
         told = "; ".join(
-            f"{label(names.get(m, m), 30)} {chance(o)}" for m, o in zip(part["market_id"].head(5), p, strict=False)
+            f"{label(names.get(m, m), 30)} {chance(o)}" for m, o in zip(part["market_id"].head(5), odds, strict=False)
         )
-        return finish(figure, "ranks", title, f"Odds of being in the top fifth: {told}.")
+        return finish(figure, "ranks", title, f"Odds of being in the top fifth by headroom: {told}.")
 
 
 def _odds_by_rank(axes: Axes, known: pd.DataFrame, fifth: int, supported: bool) -> None:
-    place = np.arange(1, len(known) + 1)
-    if {"rank_low", "rank_high"} <= set(known.columns) and known["rank_low"].notna().all():
-        step = np.unique(np.linspace(0, len(known) - 1, 300).astype(int))
-        low, high = known["rank_low"].to_numpy(float)[step], known["rank_high"].to_numpy(float)[step]
-        axes.vlines(
-            place[step], low, high, color=ACCENT_SOFT if supported else SOFT_GREY, linewidth=max(0.6, 120 / len(step))
-        )
-        axes.plot(place, place, color=ACCENT_DARK, linewidth=1.0)
-        axes.axvline(fifth, color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
-        axes.set_ylim(len(known), 1)
-        axes.set_xlabel("Rank (dashes: top fifth)")
-        axes.set_ylabel("Where it may truly be (90%)")
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.yaxis.set_major_formatter(lambda v, _: compact(v))
-    else:
-        step = np.unique(np.linspace(0, len(known) - 1, 400).astype(int))
-        odds = known["p_top_fifth"].to_numpy(float)[step]
-        axes.fill_between(place[step], odds, color=ACCENT_SOFT if supported else SOFT_GREY, linewidth=0)
-        axes.axvline(fifth, color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
-        axes.set_ylim(0, 1.02)
-        axes.set_xlabel("Rank (dashes: top fifth)")
-        axes.set_ylabel("Odds of being in the top fifth")
-        axes.yaxis.set_major_formatter(lambda v, _: percent(v))
-    axes.set_xlim(1, max(len(known), 2))
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    """The odds of all markets in falling order: where ranks are sure, a cliff at the dashes, else a slope."""
+    odds = np.sort(known["top_fifth"].to_numpy(float))[::-1]
+    step = np.unique(np.linspace(0, len(odds) - 1, 400).astype(int))
+    axes.fill_between(step + 1, odds[step], color=ACCENT_SOFT if supported else SOFT_GREY, linewidth=0)
+    axes.axvline(fifth, color=GREY, linewidth=0.6, linestyle=(0, (3, 3)))
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("Markets, best odds first")
+    axes.set_ylabel("Odds of being in the top fifth")
+    axes.yaxis.set_major_formatter(lambda v, _: percent(v))
+    axes.set_xlim(1, max(len(odds), 2))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(lambda v, _: compact(v))
     axes.grid(axis="y")
 
