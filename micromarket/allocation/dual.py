@@ -388,7 +388,8 @@ class _Dual:
         ranged, noise = self.low < self.high, 1e-14 * (1 + abs(point.bound))
         for _ in range(20):
             after = v + length * step
-            after = np.where(ranged & (v * after < 0), 0.0, after)
+            tiny = np.abs(after) < 1e-9 * (1 + float(np.abs(after).max()))
+            after = np.where(ranged & ((v * after < 0) | tiny), 0.0, after)
             after = np.where(~np.isfinite(self.low), np.maximum(after, 0.0), after)
             if not (after != v).any():
                 return None
