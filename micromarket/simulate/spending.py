@@ -109,7 +109,8 @@ def spend_weekly(seed: int, scenario: Scenario, company: Company, window: Window
                 "lift": round(truth + error * rng.normal(), 6),
                 "lift_se": round(error, 6),
                 "markets": ";".join(market_id[markets]) if scenario.pulsed else f"{len(markets)} markets drawn by lot",
-                "spend": round(cost),
+                # money that a test took away is left out: the lift is then that of today's money
+                **({"spend": round(cost)} if cost > 0 else {}),
             }
         )
     return Spending(money, brought, shock, pd.DataFrame(rows) if rows else None, lifts[0] if lifts else None)
