@@ -200,7 +200,8 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
         problems.append(Problem(raws["transactions"].source.shown_as, expected, column="margin"))
     if problems:
         raise InputError(problems)
-    markets = _read_markets(sound["markets"], raws["markets"], features, warnings)
+    own = tuple(f for f in features if f in sound["markets"].columns)
+    markets = _read_markets(sound["markets"], raws["markets"], own, warnings)
     coverage = {}
     for part in census:
         markets, coverage[part.source.shown_as] = shaping.add_census(markets, part, raws[part.source.table], shaped)
@@ -265,6 +266,10 @@ def _choose_features(
     """
     problems, numeric = _own_features(settings, raw, warnings, census)
     asked = settings.features
+    unasked = [c for c in census if asked is not None and c not in asked and c not in _NOT_FEATURES]
+    if unasked:
+        which = ", ".join(map(shown, unasked[:5])) + (" and more" if len(unasked) > 5 else "")
+        warnings.append(f"{which} of geography.census explain nothing: the list features doesn't name them.")
     return problems, (*numeric, *(c for c in census if c not in _NOT_FEATURES and (asked is None or c in asked)))
 
 

@@ -247,12 +247,15 @@ def _given_leads(given: RawTable, markets: pd.DataFrame) -> pd.Series:
 
 
 def _look_like_counts(markets: pd.DataFrame) -> list[str]:
-    """Features that are whole numbers, some of them large: people, shops, cars."""
+    """Features in whole numbers that are large where many people are: inhabitants, shops, cars."""
     odd = {"market_id", "name", "region", "country", "geometry", "x_km", "y_km", "area_km2", *_SIZES}
+    people = pd.to_numeric(markets["addressable_customers"], errors="coerce")
     found = []
     for column in (c for c in markets.columns if c not in odd):
-        value = pd.to_numeric(markets[column], errors="coerce").dropna()
-        if len(value) > 5 and value.min() >= 0 and value.max() > 1_000 and (value % 1 == 0).all():
+        value = pd.to_numeric(markets[column], errors="coerce")
+        both = value.notna() & people.notna()
+        whole = both.sum() > 5 and value.nunique() > 2 and value.min() >= 0 and bool((value[both] % 1 == 0).all())
+        if whole and value[both].rank().corr(people[both].rank()) > 0.6:
             found.append(column)
     return found
 

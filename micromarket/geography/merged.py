@@ -50,7 +50,7 @@ def combine_markets(markets: pd.DataFrame, lead: pd.Series, sums: Collection[str
         could buy. Where members lack a number, those that have it (at least half, by people) speak for all.
     """
     ids = markets["market_id"].astype(str)
-    root = ids.map(lead).fillna(ids)
+    root = ids.map(lead).fillna(ids).rename("root")
     people = pd.to_numeric(markets["addressable_customers"], errors="coerce").astype(float)
     middle = people[people > 0].median()
     weight = people.where(people > 0, middle if np.isfinite(middle) else 1.0)
@@ -154,7 +154,7 @@ def sales_force_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> p
     joined = _with_new_id(frame, found)
     reps = joined["reps"].fillna(0.0) if "reps" in joined else pd.Series(0.0, index=joined.index)
     by = joined.assign(_reps=reps).groupby(["_new", "territory"], as_index=False).agg(
-        _reps=("_reps", "sum"), _lead=("lead", "max")
+        _reps=("_reps", "sum"), _lead=("_lead", "max")
     )  # fmt: skip
     by = by.sort_values(["_new", "_reps", "_lead", "territory"], ascending=[True, False, False, True])
     out = by.drop_duplicates("_new")[["_new", "territory"]].set_index("_new")
