@@ -71,7 +71,7 @@ clv: $(READY)    ## lifetime values beside lifetimes and pymc-marketing, where i
 	@$(BIN)/python benchmarks/clv.py
 
 lock: $(READY)   ## requirements.lock, requirements-spark.lock and environment.yml from pyproject.toml
-	@$(BIN)/python -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	@$(BIN)/python -m uv pip compile pyproject.toml --extra dev --extra spatial --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['spark'], sep='\n')" \
 	  | $(BIN)/python -m uv pip compile - --constraint requirements.lock --universal --python-version 3.11 \
