@@ -217,21 +217,21 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
     warnings += nesting_problems(
         markets.assign(territory=markets["market_id"].map({} if territory is None else territory))
     )
-    market_map = None
-    if settings.geography is not None and settings.geography.merge is not None:
-        merged = shaping.merge_markets(
-            markets, shaping.counted_by_market(sound["customers"]), settings.geography.merge, census, territory,
-            raws.get("geography.map"), shaped,
-        )  # fmt: skip
-        markets, market_map = merged.markets, merged.map
-        sound = in_merged_tables(sound, market_map, settings, local, engine, warnings)
-        covered = None if covered is None else shaping.merged_coverage(covered, market_map)
-    tables_there = {
+    tables = {
         t: engine.take(t, table) if t in CUSTOMER_TABLES and not settings.data[t].inside else table
         for t, table in sound.items()
     }
+    market_map = None
+    if settings.geography is not None and settings.geography.merge is not None:
+        merged = shaping.merge_markets(
+            markets, shaping.customers_now(tables, settings), settings.geography.merge, census, territory,
+            raws.get("geography.map"), shaped,
+        )  # fmt: skip
+        markets, market_map = merged.markets, merged.map
+        tables = in_merged_tables(tables, market_map, local, engine, warnings)
+        covered = None if covered is None else shaping.merged_coverage(covered, market_map)
     return Dataset(
-        settings, engine, local, tables_there, markets, features, rows, warnings, market_map, covered, shaped.numbers
+        settings, engine, local, tables, markets, features, rows, warnings, market_map, covered, shaped.numbers
     )
 
 

@@ -11,6 +11,7 @@ import ibis
 import numpy as np
 import pandas as pd
 
+from micromarket.config import Settings
 from micromarket.errors import InputError, Problem, did_you_mean, shown
 from micromarket.formats import plural
 from micromarket.geography.hexagons import cells_within, hexagon_markets
@@ -276,9 +277,17 @@ def merged_coverage(coverage: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame
     return coverage.assign(market_id=new).groupby(["market_id", "source"])["coverage"].mean().reset_index()
 
 
-def counted_by_market(customers: ibis.Table) -> pd.Series:
-    """Customers by ``market_id``, counted where they are."""
-    counts = (
-        customers.filter(customers.market_id.notnull()).group_by("market_id").aggregate(n=ibis._.count()).to_pandas()
-    )
+def customers_now(tables: Mapping[str, ibis.Table], settings: Settings) -> pd.Series:
+    """Customers on the books by ``market_id``: with a contract that runs or, without contracts, a purchase in the last
+    12 months (all, where purchases have no dates); counted where they are."""
+    customers = tables["customers"].select("customer_id", "market_id")
+    customers = customers.filter(customers.market_id.notnull())
+    if settings.economics.relationship == "contractual" and "subscriptions" in tables:
+        t = tables["subscriptions"]
+        runs = t.ended_on.isnull() | (t.ended_on > settings.as_of) if "ended_on" in t.columns else ibis.literal(True)
+        customers = customers.semi_join(t.filter(runs & (t.started_on <= settings.as_of)), "customer_id")
+    elif "transactions" in tables:
+        t, day = tables["transactions"], pd.Timestamp(settings.as_of) - pd.DateOffset(months=12)
+        customers = customers.semi_join(t.filter(t.date > ibis.literal(day.date())), "customer_id")
+    counts = customers.group_by("market_id").aggregate(n=ibis._.count()).to_pandas()
     return pd.Series(counts["n"].to_numpy(float), index=counts["market_id"].astype(str).to_numpy()).sort_index()

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import shapely
 
-from micromarket.config import Settings
+from micromarket.config import CUSTOMER_TABLES
 from micromarket.engines import CountingEngine
 from micromarket.geography.shapes import prepare_markets
 from micromarket.sources import Engine
@@ -37,7 +37,7 @@ def combine_markets(markets: pd.DataFrame, lead: pd.Series, sums: Collection[str
     """Markets joined as ``lead`` says.
 
     A merged market takes the id of its lead with the number of the others behind it ("3550308+2"), so that it is never
-    mistaken for the lead alone, and is named after its largest members ("Pasig, Taguig and 3 more").
+    mistaken for the lead alone, and is named alike ("Pasig and 2 more"; of two, "Pasig and Taguig").
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def combine_markets(markets: pd.DataFrame, lead: pd.Series, sums: Collection[str
     size = ranked.groupby("root").size()
     free = set(ids)
     new_id = {str(r): str(r) if n == 1 else _free_id(f"{r}+{n - 1}", free) for r, n in size.items()}
-    first = ranked.groupby("root")["name"].agg(lambda v: list(v.iloc[:3]))
+    first = ranked.groupby("root")["name"].agg(lambda v: list(v.iloc[:2]))
     new_name = {str(r): _joined(names, n) for (r, names), n in zip(first.items(), size, strict=True)}
     out = _aggregate(markets, root, weight, {*COUNTS, *sums})
     out["market_id"] = pd.array([new_id[r] for r in out.index], dtype="str")
@@ -88,9 +88,9 @@ def _free_id(wanted: str, taken: set[str]) -> str:
 
 
 def _joined(names: list[str], n: int) -> str:
-    if n <= 3:
-        return names[0] if n == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"{names[0]}, {names[1]} and {n - 2:,} more"
+    if n <= 2:
+        return " and ".join(names)
+    return f"{names[0]} and {n - 1:,} more"
 
 
 def _aggregate(markets: pd.DataFrame, root: pd.Series, weight: pd.Series, sums: set[str]) -> pd.DataFrame:
@@ -158,8 +158,13 @@ def sales_force_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> p
     )  # fmt: skip
     by = by.sort_values(["_new", "_reps", "_lead", "territory"], ascending=[True, False, False, True])
     out = by.drop_duplicates("_new")[["_new", "territory"]].set_index("_new")
-    numbers = [c for c in frame.columns if c not in ("market_id", "territory")]
+    numbers = [c for c in frame.columns if c not in ("market_id", "territory", "manager")]
     sums = joined.groupby("_new")[numbers].sum(min_count=1)
+    if "manager" in frame:  # of the territory that gave its name
+        inside = joined[joined["territory"] == joined["_new"].map(out["territory"])]
+        sums["manager"] = (
+            inside.sort_values(["_lead", "market_id"], ascending=[False, True]).groupby("_new")["manager"].first()
+        )
     return out.join(sums).rename_axis("market_id").reset_index()[list(frame.columns)]
 
 
@@ -200,7 +205,6 @@ def experiments_in_merged_markets(frame: pd.DataFrame, found: pd.DataFrame) -> p
 def in_merged_tables(
     tables: Mapping[str, ibis.Table],
     found: pd.DataFrame,
-    settings: Settings,
     local: Engine,
     engine: CountingEngine,
     warnings: list[str],
@@ -210,13 +214,11 @@ def in_merged_tables(
     ``found``: :attr:`Merged.map`.
     """
     out = dict(tables)
-    here = local.put("_market_map", found[["original_id", "market_id"]])
+    ids = found[["original_id", "market_id"]]
+    here, there = local.put("_market_map", ids), engine.put("_market_map", ids)
     for name, table in tables.items():
         if name in ("customers", "spend", "outcomes", "leads") and "market_id" in table.columns:
-            there = settings.data[name].inside
-            out[name] = in_merged_markets(
-                name, table, engine.put("_market_map", found[["original_id", "market_id"]]) if there else here
-            )
+            out[name] = in_merged_markets(name, table, there if name in CUSTOMER_TABLES else here)
         elif name in ("sales_force", "field_notes", "experiments"):
             frame, dropped = small_in_merged_markets(name, table.to_pandas(), found)
             kept = pa.Table.from_pandas(frame, schema=table.schema().to_pyarrow(), preserve_index=False)
