@@ -71,6 +71,18 @@ ARTEFACTS: dict[str, Artefact] = {
         "data", "work/census_coverage.parquet", ("market_id", "source"), _columns("market_id source coverage"),
         "share of each market's area that a census file covers; under a half its figures are empty there",
     ),
+    "accounts": Artefact(
+        "data", "work/accounts.parquet", ("market_id",),
+        _columns("market_id customers revenue revenue_squares products before lost lost_over_days"),
+        "what a market's active customers are worth a year (money; revenue_squares: sum of each one's square), how many"
+        " different products they hold in sum; customers on the books lost_over_days ago, and how many of those are"
+        " gone",
+    ),
+    "products": Artefact(
+        "data", "work/products.parquet", ("market_id", "product"),
+        _columns("market_id product customers purchases revenue"),
+        "market x product: active customers who hold it, purchases (or contracts) and revenue of a year",
+    ),
     # --- value --------------------------------------------------------------------------------------------------
     "value_cells": Artefact(
         "value", "work/value_cells.parquet", ("market_id", "segment"),
@@ -107,7 +119,27 @@ ARTEFACTS: dict[str, Artefact] = {
         _columns("market_id customers penetration share clv clv_low clv_high new_customer_clv customer_equity"
                  " potential_customers potential_low potential_high headroom opportunity opportunity_share peer_group"
                  " quadrant play"),
-        "the contract's scores; potential and headroom in customers, opportunity in money",
+        "the contract's scores; potential and headroom in customers, opportunity in money. headroom_*: 90% interval;"
+        " top_fifth: probability of the fifth with most headroom; peer_potential: what the 40 nearest peers let expect"
+        " (customers); outside: unlike any market that was learnt from; development_index, category_index: BDI and CDI,"
+        " 100 = average; *_gap: headroom by cause (customers); cause: the largest; quadrant_odds: probability of the"
+        " quadrant; peer_group_leaning: the group that it changes to if it leans there again; opportunity_*: money of"
+        " each objective; objective: the one that weighs most there; cross_sell: the product most below its peers",
+        _columns("headroom_low headroom_high top_fifth peer_potential outside development_index category_index cause"
+                 " coverage_gap spend_gap price_gap rivals_gap unexplained_gap quadrant_odds peer_group_leaning"
+                 " opportunity_acquire opportunity_deepen opportunity_retain objective cross_sell"),
+    ),
+    "causes": Artefact(
+        "potential", "tables/causes.parquet", ("market_id", "cause"),
+        _columns("market_id cause kind customers value"),
+        "why a market stays behind its potential: customers by cause add up to its headroom; kind: fixable (the company"
+        " can turn it) or structural; value: money, at the value of a new customer",
+    ),
+    "peer_groups": Artefact(
+        "potential", "tables/peer_groups.parquet", ("peer_group", "feature"),
+        _columns("peer_group feature centre typical markets misfit form unit low high middle spread"),
+        "what defines a peer group: its centre by feature in standard units, its markets' median in the feature's own;"
+        " form, unit, low, high, middle, spread: how a feature becomes standard units. The next run keeps these groups",
     ),
     # --- response -----------------------------------------------------------------------------------------------
     "response": Artefact(

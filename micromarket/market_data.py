@@ -11,15 +11,17 @@ import pandas as pd
 from micromarket.notes import Notes
 from micromarket.workspace import Workspace
 
-_TABLES = ("markets", "neighbours", "cells", "history", "panel", "spend", "current", "leads")
-_OPTIONAL = ("neighbours", "panel", "spend", "current", "leads")
+_TABLES = ("markets", "neighbours", "cells", "history", "panel", "spend", "current", "leads", "accounts",
+           "products")  # fmt: skip
+_OPTIONAL = ("neighbours", "panel", "spend", "current", "leads", "accounts", "products")
 
 
 @dataclass(frozen=True)
 class MarketData:
     """Aggregated tables; columns and keys as declared in :data:`micromarket.artefacts.ARTEFACTS`.
 
-    ``neighbours``, ``panel``, ``spend``, ``current`` and ``leads`` are ``None`` where the company has no such data.
+    ``neighbours``, ``panel``, ``spend``, ``current``, ``leads``,
+    ``accounts`` and ``products`` are ``None`` where the company has no such data.
 
     Attributes
     ----------
@@ -39,6 +41,8 @@ class MarketData:
     spend: pd.DataFrame | None = None
     current: pd.DataFrame | None = None
     leads: pd.DataFrame | None = None
+    accounts: pd.DataFrame | None = None
+    products: pd.DataFrame | None = None
     features: tuple[str, ...] = ()
     frequency: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A starter for one's own company: ``plan.yml`` with every key explained, and an empty template of every table."""
+"""A starter for one's own company: ``plan.yml`` with every key explained, a template of every table, the plays."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ __DATA__
 # engine: duckdb                 # counts here, out of core; or spark, or {connection: URL}, see docs/engine.md
 # seed: 1                        # equal seeds and equal data give equal plans
 """
+_PLAYS = Path(__file__).parent / "potential" / "plays.yml"
 _REQUIRED = ("markets", "customers", "transactions")
 
 
@@ -86,6 +87,7 @@ def starter_files() -> dict[str, str]:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(names)
         files[f"{table}.csv"] = text.getvalue()
+    files["plays.yml"] = _PLAYS.read_text(encoding="utf-8")
     return files
 
 

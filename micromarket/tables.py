@@ -203,6 +203,7 @@ _COLUMNS: dict[str, dict[str, pa.Column]] = {
             "number", "highest likely value: customers (potential), revenue (target)", unit="customers or money"
         ),
         "reason": _text("why", required=True),
+        "play": _text("of the kind play: title of a play in plays.yml that the market gets"),
         "expires_on": _column("date", "last day the note counts; empty: no end", unit="ISO 8601"),
     },
     "experiments": {

@@ -36,6 +36,8 @@ from micromarket.workspace import Workspace
 NUMBERS = {
     "scores": "clv clv_low clv_high new_customer_clv potential_customers potential_low potential_high headroom"
     " opportunity opportunity_share",
+    "causes": "customers value",
+    "peer_groups": "centre markets",
     "response": "current_spend effect effect_low effect_high marginal_return",
     "budget": "current recommended change incremental_customers incremental_value value_low value_high marginal_return",
     "targets": "new_customers revenue margin p_attain",
@@ -49,6 +51,7 @@ ORDERED = {
 }
 NOT_NEGATIVE = {
     "scores": "customers penetration share potential_customers headroom",
+    "causes": "customers",
     "response": "current_spend",
     "budget": "current recommended",
     "targets": "new_customers revenue p_attain",
@@ -117,13 +120,14 @@ def _no_constant(text: str) -> float:
 def _sound(name: str, frame: pd.DataFrame, known: set[str]) -> list[str]:
     found = []
     artefact = ARTEFACTS[name]
-    if list(frame.columns) != list(artefact.columns):
+    optional = [c for c in artefact.optional if c in frame.columns]
+    if list(frame.columns) != [*artefact.columns, *optional]:
         found.append(f"{name}: columns {list(frame.columns)}")
     if not len(frame):
         found.append(f"{name}: no row")
     if frame.duplicated(list(artefact.keys)).any():
         found.append(f"{name}: repeated keys")
-    if set(frame["market_id"]) - known:
+    if "market_id" in frame and set(frame["market_id"]) - known:
         found.append(f"{name}: unknown markets")
     for column in NUMBERS[name].split():
         bad = int((~np.isfinite(pd.to_numeric(frame[column]).to_numpy(dtype=float, na_value=np.nan))).sum())

@@ -6,7 +6,6 @@ import dataclasses
 import datetime as dt
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,20 @@ import pytest
 from scipy.special import expit
 from scipy.stats import spearmanr
 
+from micromarket.config import Company, Economics, PlanPeriod, Settings
 from micromarket.market_data import MarketData
 from micromarket.potential import CountFrontier, estimate_potential
 from micromarket.potential.families import BINOMIAL, POISSON
 from micromarket.potential.plays import play_library
 from micromarket.workspace import Workspace
 
-SETTINGS: Any = SimpleNamespace(seed=1, as_of=dt.date(2026, 6, 30), path=Path("nowhere/plan.yml"))
+SETTINGS = Settings(
+    path=Path("nowhere/plan.yml"), company=Company("Example"), as_of=dt.date(2026, 6, 30), data={},
+    plan=PlanPeriod(dt.date(2026, 7, 1), dt.date(2027, 6, 30)), economics=Economics("contractual", 0.35),
+)  # fmt: skip
+
+
+GAPS = ["coverage_gap", "spend_gap", "price_gap", "rivals_gap", "unexplained_gap"]
 
 
 def rho(a, b) -> float:
@@ -79,13 +85,13 @@ def sound(result) -> None:
     """What must hold for every input."""
     s = result.scores
     numbers = ["potential_customers", "potential_low", "potential_high", "headroom", "headroom_low", "headroom_high",
-               "opportunity", "opportunity_share", "coverage_gap", "spend_gap", "unexplained_gap"]  # fmt: skip
+               "opportunity", "opportunity_share", *GAPS]  # fmt: skip
     assert np.isfinite(s[numbers].to_numpy()).all()
     assert (s["headroom"] >= 0).all()
     assert (s["potential_low"] <= s["potential_customers"]).all()
     assert (s["potential_customers"] <= s["potential_high"]).all()
     assert s["opportunity_share"].sum() == pytest.approx(1)
-    np.testing.assert_allclose(s[["coverage_gap", "spend_gap", "unexplained_gap"]].sum(axis=1), s["headroom"])
+    np.testing.assert_allclose(s[GAPS].sum(axis=1), s["headroom"])
     assert all(c.passed for c in result.notes.checks), result.notes.checks
     assert s["play"].isin(play_library()).all()
 

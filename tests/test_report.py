@@ -14,6 +14,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import openpyxl
 import pytest
 import report_world as world
@@ -23,7 +24,8 @@ from shapely.geometry import MultiPolygon, Point, box
 from micromarket import formats
 from micromarket.errors import StageError
 from micromarket.plan.assembly import Plan, assemble
-from micromarket.potential import plays
+from micromarket.potential.peer_groups import group_markets
+from micromarket.potential.peer_names import group_names
 from micromarket.report import cautions, maps, pictures, style, workbook, write_reports
 from micromarket.report.blocks import Desk
 from micromarket.report.page import render
@@ -228,12 +230,12 @@ def test_peer_groups_have_names_that_people_understand():
     names = ["share_under_35", "establishments_per_1000", "km_to_city", "density_per_sqmi"]
     centres = rng.normal(0, 1.5, (9, 4))
     features = centres.repeat(20, axis=0) + rng.normal(0, 0.1, (180, 4))
-    groups = set(plays.peer_groups(features, names, np.ones(180)))
+    groups = set(group_markets(pd.DataFrame(features, columns=names)).names())
     assert len(groups) > 2
     assert all(g.count(",") - g.count("1,000") <= 1 and len(g) < 70 for g in groups)
     said = " ".join(groups).lower()
     assert not re.search(r"share under(?! 35)|per_|_", said)
-    clash = plays._group_names(np.array([[1.0, 0.9], [1.01, 0.91], [1.02, 0.92], [1.03, 0.93]]), ["income", "age"])
+    clash = group_names(np.array([[1.0, 0.9], [1.01, 0.91], [1.02, 0.92], [1.03, 0.93]]), ["income", "age"])
     assert len(set(clash)) == 4
 
 

@@ -21,7 +21,7 @@ from micromarket.workspace import Workspace, write_json
 
 SCHEMA_VERSION = 1
 PUBLISHED = tuple(name for name, a in ARTEFACTS.items() if a.path.startswith("tables/"))
-SMALL_CELL_COLUMNS = ("customers", "penetration", "share", "customer_equity")
+SMALL_CELL_COLUMNS = ("customers", "penetration", "share", "customer_equity", "development_index")
 
 # What a stage needs before it can speak: shown as "what this plan can't say yet, and what data would allow it".
 NEEDS: dict[str, tuple[str, str]] = {
@@ -73,7 +73,7 @@ class Plan:
     missing : mapping
         Stage name to why it has no result, in words.
     tables : mapping
-        Published tables that exist, with exactly the contract's columns, small cells blank.
+        Published tables that exist, with their declared columns, small cells blank.
     markets : DataFrame or GeoDataFrame
         ``market_id, name, region, territory`` and, where the company has boundaries, ``geometry`` (WGS 84).
     segments : DataFrame or None
@@ -320,7 +320,9 @@ def _published(workspace: Workspace, min_cell: int) -> tuple[dict[str, pd.DataFr
         frame = workspace.read_if_there(name)
         if frame is None:
             continue
-        frame = pd.DataFrame(frame)[list(ARTEFACTS[name].columns)]
+        known = ARTEFACTS[name]
+        frame = pd.DataFrame(frame)
+        frame = frame[[*known.columns, *(c for c in known.optional if c in frame.columns)]]
         if name == "scores":
             frame, suppressed = suppress_small_cells(frame, min_cell)
         tables[name] = frame.sort_values(list(ARTEFACTS[name].keys), kind="stable").reset_index(drop=True)

@@ -15,6 +15,8 @@ from micromarket.notes import Check, Notes
 
 TOTALS: dict[str, tuple[str, ...]] = {
     "scores": ("customers", "customer_equity", "potential_customers", "headroom", "opportunity", "opportunity_share"),
+    "causes": ("customers", "value"),
+    "peer_groups": (),
     "response": ("current_spend", "effect"),
     "budget": ("current", "recommended", "change", "incremental_customers", "incremental_value"),
     "market_map": (),
@@ -28,6 +30,7 @@ STATED: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("scores", "potential_customers"): ("potential", ("potential_customers",)),
     ("scores", "headroom"): ("potential", ("headroom",)),
     ("scores", "opportunity"): ("potential", ("opportunity",)),
+    ("causes", "customers"): ("potential", ("headroom",)),
     ("budget", "recommended"): ("allocation", ("total",)),
     ("budget", "current"): ("allocation", ("current_total",)),
     ("budget", "incremental_value"): ("allocation", ("gain", "expected")),
@@ -91,7 +94,7 @@ def _adds_up(name: str, rows: float, stated: float) -> Check:
 
 def _sound(name: str, frame: pd.DataFrame, known: set) -> Check:
     problems = []
-    strangers = int((~frame["market_id"].isin(known)).sum())
+    strangers = int((~frame["market_id"].isin(known)).sum()) if "market_id" in frame else 0
     if strangers:
         problems.append(f"{plural(strangers, 'row')} of unknown markets")
     twice = int(frame.duplicated(list(ARTEFACTS[name].keys)).sum())

@@ -10,43 +10,56 @@ import pandas as pd
 from micromarket.config import Settings
 from micromarket.market_data import MarketData
 from micromarket.notes import Notes
+from micromarket.potential.causes import COVERAGE, PRICE, RIVALS, SPEND, UNEXPLAINED, decompose
 from micromarket.potential.design import Design, build_design, number
+from micromarket.potential.development import development
 from micromarket.potential.estimate import Frontier, fit_frontier, predict_levels
 from micromarket.potential.families import FloatArray
-from micromarket.potential.field_view import apply_field_notes
-from micromarket.potential.plays import QUADRANTS, causes, choose_plays, peer_groups, play_library, quadrants
+from micromarket.potential.field_view import FieldChange, apply_field_notes, blocked_by_field, plays_of_field
+from micromarket.potential.objective import Opportunities, opportunities
+from micromarket.potential.peer_groups import Grouping, group_markets
+from micromarket.potential.peer_scales import structure
+from micromarket.potential.plays import choose_plays, play_library, unknown_groups
+from micromarket.potential.previous_run import read_previous
+from micromarket.potential.quadrants import QUADRANTS, log_sd, quadrants, standing
 from micromarket.potential.words import Findings, potential_notes
 from micromarket.workspace import Workspace
 
+_GAPS = {"coverage_gap": COVERAGE, "spend_gap": SPEND, "price_gap": PRICE, "rivals_gap": RIVALS,
+         "unexplained_gap": UNEXPLAINED}  # fmt: skip
 _VALUE_COLUMNS = ("clv", "clv_low", "clv_high", "new_customer_clv", "customer_equity")
 
 
 @dataclass(frozen=True)
 class PotentialResult:
-    """``scores``: the contract's scores (see :data:`micromarket.artefacts.ARTEFACTS`), true numbers, not
-    suppressed, sorted by market.
+    """``scores``, ``causes`` and ``peer_groups`` (see :data:`micromarket.artefacts.ARTEFACTS`), and notes.
 
-    Beyond the contract: ``headroom_low``, ``headroom_high`` (customers, 90% interval), ``cause`` (the largest reason
-    for the headroom) and ``coverage_gap``, ``spend_gap``, ``unexplained_gap`` (customers by cause, headroom in sum).
+    The scores are the contract's and the optional columns that the data allow: true numbers, not suppressed, sorted by
+    market. ``coverage_gap`` to ``unexplained_gap`` (customers by cause) add up to the headroom, as ``causes`` does.
     """
 
     scores: pd.DataFrame
+    causes: pd.DataFrame
+    peer_groups: pd.DataFrame
     notes: Notes
 
     def write(self, workspace: Workspace) -> None:
         workspace.write("scores", self.scores)
+        workspace.write("causes", self.causes)
+        workspace.write("peer_groups", self.peer_groups)
         workspace.write_notes("potential", self.notes)
 
 
 def estimate_potential(
     data: MarketData, value_markets: pd.DataFrame, settings: Settings, field_notes: pd.DataFrame | None = None
 ) -> PotentialResult:
-    """How many customers each market could hold, how many are still to win, and what they are worth.
+    """How many customers each market could hold, how many are still to win, what they are worth, and what to do.
 
     Potential: customers that a market would hold with coverage and spend at best practice (their 90th percentile) and
-    nothing else holding it back, by a stochastic frontier for counts on an average of penalised splines and monotone
-    boosting, predicted out of fold over spatial blocks. Headroom: potential less the *expected* customers of today
-    (JLMS-shrunk), so that a bad year is not mistaken for opportunity.
+    nothing else holding it back, by a stochastic frontier for counts, predicted out of fold over spatial blocks.
+    Headroom: potential less the *expected* customers of today (JLMS-shrunk), so that a bad year is not mistaken for
+    opportunity. Opportunity: money by the objective in ``targets.objective``; by default headroom x value of a new
+    customer.
 
     Parameters
     ----------
@@ -54,7 +67,8 @@ def estimate_potential(
     value_markets : DataFrame
         Artefact ``value_markets``; a market that is missing there takes the mean value of the others.
     field_notes : DataFrame, optional
-        Contract table; kind ``potential`` bounds a market's potential by at most 25% either way until it expires.
+        Contract table, each note until it expires; kind ``potential`` bounds a market's potential by at most 25% either
+        way, ``play`` sets its play, ``blocked`` says that nothing can be started there.
     """
     # one order of rows, whatever the file had: random draws must not depend on it
     markets = pd.DataFrame(data.markets).sort_values("market_id", kind="stable").reset_index(drop=True)
@@ -75,56 +89,96 @@ def estimate_potential(
     scores["potential_low"] = np.minimum(np.maximum(frontier.potential_low * moved, 0.0), potential)
     scores["potential_high"] = np.maximum(np.minimum(frontier.potential_high * moved, design.bound), potential)
     scores["headroom"] = np.maximum(potential - frontier.expected, 0.0)
-    scores["opportunity"] = scores["headroom"] * scores["new_customer_clv"]
-    scores["opportunity_share"] = _shares(scores["opportunity"].to_numpy(float), scores["headroom"].to_numpy(float))
-    scores["peer_group"] = _peers(markets, design, settings.seed)
-    _add_plays(scores, design, frontier, settings)
+    grouping, groups, unread = _peers(data, design, settings)
+    money = opportunities(scores, data, frontier.expected, grouping.member, settings)
+    scores["opportunity"] = money.weighted
+    scores["opportunity_share"] = _shares(money.weighted, scores["headroom"].to_numpy(float))
+    scores["peer_group"] = grouping.names()
     shift = scores["headroom"].to_numpy() - (frontier.potential - frontier.expected)
     scores["headroom_low"] = np.clip(frontier.headroom_low + shift, 0.0, scores["headroom"])
     scores["headroom_high"] = np.maximum(frontier.headroom_high + shift, scores["headroom"])
-    findings = Findings(design, levels, frontier, changes, unvalued)
-    return PotentialResult(scores, potential_notes(scores, findings))
+    for column in ("top_fifth", "peer_potential", "outside"):
+        scores[column] = getattr(frontier, column)
+    developed = development(markets, design, grouping.member)
+    scores["development_index"] = developed.brand
+    if np.isfinite(developed.category).any():
+        scores["category_index"] = developed.category
+    causes = decompose(data, design, frontier.lever_parts, scores["headroom"].to_numpy(float), potential,
+                       frontier.expected, grouping.member)  # fmt: skip
+    for column, cause in _GAPS.items():
+        scores[column] = causes.of(cause)
+    scores["cause"] = causes.largest()
+    if (grouping.leaning >= 0).any():
+        scores["peer_group_leaning"] = grouping.leaning_names()
+    _add_money(scores, money)
+    blocked, stops = blocked_by_field(markets["market_id"], field_notes, settings.as_of)
+    set_by_field, idle, misnamed, strangers = _add_plays(
+        scores, design, frontier, money, blocked, settings, field_notes
+    )
+    table = causes.table(markets["market_id"], scores["new_customer_clv"].to_numpy(float), blocked)
+    findings = Findings(
+        design, levels, frontier, (*changes, *stops, *set_by_field), unvalued, idle, misnamed, tuple(strangers), causes,
+        table, developed, grouping, unread, money,
+    )  # fmt: skip
+    return PotentialResult(scores, table, groups, potential_notes(scores, findings))
 
 
-def _peers(markets: pd.DataFrame, design: Design, seed: int) -> list[str]:
-    """Peer groups on the features, size and density (buyers per square kilometre) of the markets."""
-    features, names = design.features, [*design.feature_names]
-    size = design.size if design.family.bounded else np.ones(len(design.n))
-    area = number(markets, "area_km2")
-    if design.family.bounded and (area > 0).mean() > 0.9 and not any("densit" in n.lower() for n in names):
-        density = np.log(size / np.where(area > 0, area, np.nanmedian(area)))
-        if np.std(density) > 1e-9:
-            features = np.column_stack([features, (density - density.mean()) / density.std()])
-            names.append("density")
-    return peer_groups(features, names, size, seed)
+def _peers(data: MarketData, design: Design, settings: Settings) -> tuple[Grouping, pd.DataFrame, str]:
+    """Peer groups, those of the run before where they fit; their table; and why that run can't be used."""
+    raw = structure(data.markets, [f for f in data.features if f in design.feature_names])
+    before, why = read_previous(settings)
+    if before is None:
+        grouping = group_markets(raw, settings.seed)
+        return grouping, grouping.groups.table(raw, grouping.member), why
+    # a column that only the old groups know is still looked at
+    for scale in before.groups.scales:
+        if scale.name not in raw and scale.name in data.markets:
+            raw[scale.name] = number(data.markets, scale.name)
+    ids = data.markets["market_id"].astype(str)
+    member = [m if isinstance(m, str) else None for m in ids.map(before.member)]
+    leaning = [m if isinstance(m, str) else None for m in ids.map(before.leaning)]
+    grouping = group_markets(raw, settings.seed, before.groups, member, leaning)
+    return grouping, grouping.groups.table(raw, grouping.member), ""
 
 
-def _add_plays(scores: pd.DataFrame, design: Design, frontier: Frontier, settings: Settings) -> None:
-    reached = frontier.expected / np.maximum(scores["potential_customers"].to_numpy(float), 1e-12)
+def _add_money(scores: pd.DataFrame, money: Opportunities) -> None:
+    for name, values in money.money.items():
+        scores[f"opportunity_{name}"] = values
+    if len(money.weights) > 1 or "acquire" not in money.weights:
+        scores["objective"] = money.dominating
+    if money.cross_sell is not None:
+        scores["cross_sell"] = money.cross_sell
+
+
+def _add_plays(
+    scores: pd.DataFrame, design: Design, frontier: Frontier, money: Opportunities, blocked: FloatArray,
+    settings: Settings, field_notes: pd.DataFrame | None,
+) -> tuple[tuple[FieldChange, ...], tuple[str, ...], tuple[str, ...], list[str]]:  # fmt: skip
+    """Quadrant, its odds and the play.
+
+    Returns field notes on plays that set one, that name none, that name one which there isn't; and peer groups that
+    plays are written for and no market is in.
+    """
+    potential = scores["potential_customers"].to_numpy(float)
     share = scores["share"].to_numpy(float)
     # share where the market's size is known; else the part of the potential that is reached stands in for it
-    quadrant = quadrants(scores["potential_customers"].to_numpy(float), share if np.isfinite(share).all() else reached)
-    cause = causes(frontier.lever_parts, design.lever_names, _rivals(scores))
+    known = np.isfinite(share)
+    served = standing(share, frontier.expected / np.maximum(potential, 1e-12))
+    doubt = log_sd(scores["potential_low"].to_numpy(float), scores["potential_high"].to_numpy(float))
+    counted = (1 - np.clip(np.where(known, share, 0.0), 0.0, 1.0)) / np.maximum(design.n, 0.5)
+    served_sd = np.sqrt(counted + np.where(known, 0.0, doubt**2))
+    well = bool(known.all() and len(share) and np.median(share) >= 0.5)
+    quadrant, odds = quadrants(potential, served, doubt, served_sd, well=well)
+    scores["quadrant"] = [QUADRANTS[q] for q in quadrant]
+    scores["quadrant_odds"] = odds
     own = settings.path.parent / "plays.yml"
     library = play_library(own if own.is_file() else None)
-    scores["quadrant"] = [QUADRANTS[q] for q in quadrant]
-    scores["play"] = choose_plays(quadrant, cause, library)
-    scores["cause"] = cause
-    for name, column in (("reps", "coverage_gap"), ("spend", "spend_gap")):
-        at = design.lever_names.index(name) if name in design.lever_names else None
-        part = frontier.lever_parts[:, at] if at is not None else np.zeros(len(scores))
-        scores[column] = part * scores["headroom"]
-    scores["unexplained_gap"] = scores["headroom"] - scores["coverage_gap"] - scores["spend_gap"]
-
-
-def _rivals(scores: pd.DataFrame) -> FloatArray | None:
-    """Markets where more people than usual buy, but from others."""
-    share, penetration = scores["share"].to_numpy(float), scores["penetration"].to_numpy(float)
-    if not (np.isfinite(share) & np.isfinite(penetration)).any():
-        return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        others = penetration / share - penetration
-    return (others > np.nanquantile(others, 0.6)) & (share < np.nanmedian(share))
+    markets = {"quadrant": quadrant, "cause": scores["cause"].tolist(), "peer_group": scores["peer_group"].tolist(),
+               "objective": money.dominating}  # fmt: skip
+    plays = choose_plays(markets, library, blocked.tolist())
+    plays, said, idle, misnamed = plays_of_field(plays, scores["market_id"], field_notes, settings.as_of, library)
+    scores["play"] = plays
+    return said, idle, misnamed, unknown_groups(library, scores["peer_group"].unique().tolist())
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:

@@ -10,23 +10,49 @@ import pandas as pd
 from scipy.stats import chi2
 
 from micromarket.notes import Assumption, Check, Notes
+from micromarket.potential.causes import FIXABLE, Decomposition
+from micromarket.potential.cross_check import agreement
 from micromarket.potential.design import BEST_PRACTICE, LEVER_NAMES, Design
+from micromarket.potential.development import Development
 from micromarket.potential.estimate import NO_SKILL, Frontier, Levels
 from micromarket.potential.field_view import CAP, FieldChange
+from micromarket.potential.objective import Opportunities
+from micromarket.potential.peer_groups import Grouping, group_numbers
+from micromarket.potential.words_plays import (
+    cause_assumptions,
+    group_assumptions,
+    objective_assumptions,
+    play_warnings,
+)
 
 _SHOWN_CHANGES = 20
+SURE = 0.8  # probability from which a market is said to be in the top fifth
 CLEAR_SKILL = 0.35  # lower 5% bound of the rank correlation: below, neighbours in the ranking are interchangeable
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything the notes are made from; ``unvalued``: markets that the value stage did not know."""
+    """Everything the notes are made from.
+
+    ``unvalued``: markets that the value stage did not know; ``idle``: field notes on plays that set none,
+    ``misnamed``: that name one which there isn't; ``strangers``: peer groups that plays are written for and nobody is
+    in; ``cause_table``: the artefact; ``unread``: why the run before gave no peer groups.
+    """
 
     design: Design
     levels: Levels
     frontier: Frontier
     changes: tuple[FieldChange, ...]
     unvalued: int
+    idle: tuple[str, ...]
+    misnamed: tuple[str, ...]
+    strangers: tuple[str, ...]
+    causes: Decomposition
+    cause_table: pd.DataFrame
+    developed: Development
+    grouping: Grouping
+    unread: str
+    money: Opportunities
 
 
 def potential_notes(scores: pd.DataFrame, found: Findings) -> Notes:
@@ -44,17 +70,68 @@ def potential_notes(scores: pd.DataFrame, found: Findings) -> Notes:
         "rank_skill": levels.rank_skill,
         "rank_skill_low": levels.rank_skill_low,
         "skew_test": {"verdict": frontier.skew, "p_value": frontier.p_value},
-        "level_known": False,
+        "level_known": frontier.level_known,
+        "audited": frontier.audited,
         "size_source": found.design.size_source,
         "levers": list(found.design.lever_names),
-        "headroom_by_cause": {c: float(scores[c].sum()) for c in ("coverage_gap", "spend_gap", "unexplained_gap")},
+        "headroom_by_cause": {c: float(scores[c].sum()) for c in scores.columns if c.endswith("_gap")},
+        "causes": _causes(found.cause_table, scores),
+        "cause_evidence": dict(found.causes.evidence),
+        "share": {
+            "company": _total_share(scores),
+            "markets": int(scores["share"].notna().sum()),
+            "development_index_from": found.developed.source,
+        },
+        "top_fifth": {"probability": SURE, "markets": int((frontier.top_fifth >= SURE).sum())},
+        "cross_check": agreement(frontier.potential, frontier.peer_potential),
+        "outside": int(frontier.outside.sum()),
+        "quadrants": {q: int(c) for q, c in scores["quadrant"].value_counts().sort_index().items()},
+        "quadrant_unsure": int((scores["quadrant_odds"] < 0.5).sum()),
+        "peer_groups": dict(group_numbers(found.grouping)),
+        "objective": {
+            "weights": dict(found.money.weights),
+            "markets": {o: found.money.dominating.count(o) for o in sorted(set(found.money.dominating))},
+            "left_out": list(found.money.left_out),
+            **found.money.numbers,
+        },
         "signal": {"verdict": verdict, "text": text},
         "field_notes": [
-            {"market_id": c.market_id, "author": c.author, "reason": c.reason, "before": c.before, "after": c.after}
+            {
+                "kind": c.kind,
+                "market_id": c.market_id,
+                "author": c.author,
+                "reason": c.reason,
+                "expires_on": c.expires_on or None,
+                "before": c.before,
+                "after": c.after,
+            }
             for c in found.changes
         ],
     }
     return Notes(numbers, _assumptions(found), _warnings(scores, found, verdict, text), _checks(scores, found))
+
+
+def _causes(table: pd.DataFrame, scores: pd.DataFrame) -> list[dict[str, object]]:
+    """By cause: customers, money, both where it can be fixed, markets where it is the largest; largest cause first."""
+    fixable = (table["kind"] == FIXABLE).to_numpy()
+    split = table.assign(fixable_customers=table["customers"] * fixable, fixable_value=table["value"] * fixable)
+    sums = ["customers", "value", "fixable_customers", "fixable_value"]
+    by = split.groupby("cause", sort=True)[sums].sum().sort_values("customers", ascending=False, kind="stable")
+    leads = scores["cause"].value_counts()
+    return [{"cause": str(c), **{k: float(r[k]) for k in sums}, "markets": int(leads.get(c, 0))}
+            for c, r in by.iterrows()]  # fmt: skip
+
+
+def _total_share(scores: pd.DataFrame) -> float | None:
+    """Ours of all who buy from anyone, over the markets where they are known."""
+    known = scores[scores["share"] > 0]
+    buyers = float((known["customers"] / known["share"]).sum())
+    return float(known["customers"].sum() / buyers) if buyers > 0 else None
+
+
+def _adds_up(scores: pd.DataFrame, table: pd.DataFrame) -> bool:
+    by = table.groupby("market_id")["customers"].sum().reindex(scores["market_id"]).to_numpy(float)
+    return bool(np.allclose(by, scores["headroom"], rtol=1e-9, atol=1e-9) and (table["customers"] >= 0).all())
 
 
 def _signal(found: Findings) -> tuple[str, str]:
@@ -88,13 +165,20 @@ def _same_everywhere(design: Design) -> bool:
 def _assumptions(found: Findings) -> tuple[Assumption, ...]:
     design, out = found.design, []
     method = "Jondrow et al. 1982; Aigner, Lovell & Schmidt 1977"
-    out.append(
-        Assumption(
-            "The order of markets by potential can be learnt from the data, its level can't: the total of potential and"
-            " headroom rests on the shape assumed for what holds markets back. Audit a few dozen markets to fix it.",
-            method,
+    if found.frontier.level_known:
+        audited = f"{found.frontier.audited:,} markets whose potential was measured fix the level of potential."
+        out.append(Assumption(audited, "audited markets"))
+    else:
+        sure = int((found.frontier.top_fifth >= SURE).sum())
+        out.append(
+            Assumption(
+                "The order of markets by potential can be learnt from the data, its level can't: the total of potential"
+                " and headroom rests on the shape assumed for what holds markets back. Audit a few dozen markets to fix"
+                f" it. Until then only ranks are supported: {sure:,} of {len(design.n):,} markets are in the top fifth"
+                f" by headroom with a probability of {SURE:.0%} or more.",
+                method,
+            )
         )
-    )
     for lever in design.lever_names:
         out.append(
             Assumption(
@@ -110,11 +194,15 @@ def _assumptions(found: Findings) -> tuple[Assumption, ...]:
                 "default of ours: no one-sided shortfall and no lever was found",
             )
         )
+    out += cause_assumptions(found.causes)
+    out += objective_assumptions(found.money)
+    out += group_assumptions(found.grouping)
+    out += [Assumption(text, "field notes on plays") for text in found.idle[:_SHOWN_CHANGES]]
     for change in found.changes[:_SHOWN_CHANGES]:
         out.append(Assumption(change.text, f"field note by {change.author}"))
     if len(found.changes) > _SHOWN_CHANGES:
         more = len(found.changes) - _SHOWN_CHANGES
-        out.append(Assumption(f"{more} more markets have a potential changed by field notes", "field notes"))
+        out.append(Assumption(f"{more} more field notes change potential, plays or block markets.", "field notes"))
     return tuple(out)
 
 
@@ -151,6 +239,7 @@ def _warnings(scores: pd.DataFrame, found: Findings, verdict: str, text: str) ->
         )
     if found.unvalued:
         out.append(f"{found.unvalued:,} markets have no customer value of their own; they take the average.")
+    out += play_warnings(found.misnamed, found.strangers, found.grouping, found.unread, found.money)
     return tuple(out)
 
 
@@ -164,5 +253,6 @@ def _checks(scores: pd.DataFrame, found: Findings) -> tuple[Check, ...]:
         Check("no market holds more than its possible buyers", inside),
         Check("shares of the opportunity add up to 1", abs(total - 1) < 1e-9, f"{total:.12f}"),
         Check(f"field notes move potential by at most {CAP:.0%}",
-              all(abs(c.after / c.before - 1) <= CAP + 1e-9 for c in found.changes)),
+              all(c.moved <= CAP + 1e-9 for c in found.changes)),
+        Check("causes add up to the headroom", _adds_up(scores, found.cause_table)),
     )  # fmt: skip

@@ -24,6 +24,7 @@ MOST_ROWS = 60_000  # beyond it a sheet sums over segments: people filter it, pr
 MOST_SHEET_ROWS = 1_048_575
 SHEETS = {
     "scores": "Markets",
+    "causes": "Causes",
     "response": "Response",
     "budget": "Budget",
     "targets": "Targets",
@@ -58,6 +59,29 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "peer_group": ("Peer group", "text", "Similar markets it is compared with"),
     "quadrant": ("Quadrant", "text", "Potential against share"),
     "play": ("Play", "text", "What to do in this market"),
+    "headroom_low": ("To win, low", "count", "Lower end of the 90% interval of headroom"),
+    "headroom_high": ("To win, high", "count", "Upper end of the 90% interval of headroom"),
+    "top_fifth": ("Odds of the top fifth", "percent", "Probability of being in the fifth with most headroom"),
+    "peer_potential": ("Potential by peers", "count", "Cross-check: what the 40 most similar markets let expect"),
+    "outside": ("Unlike the others", "text", "True: no market like it was learnt from, its potential is a guess"),
+    "development_index": ("Development index", "count", "Customers per addressable, 100 = average (BDI), pooled"),
+    "category_index": ("Category index", "count", "Everyone's customers per addressable, 100 = average (CDI)"),
+    "coverage_gap": ("To win: coverage", "count", "Part of the headroom that goes with too few reps"),
+    "spend_gap": ("To win: spend", "count", "Part that goes with little marketing money"),
+    "price_gap": ("To win: price", "count", "Part that goes with a high price"),
+    "rivals_gap": ("To win: rivals", "count", "Part that goes with strong rivals"),
+    "unexplained_gap": ("To win: unexplained", "count", "Part that nothing in the data explains"),
+    "cause": ("Cause", "text", "Why the market stays behind its potential; in Markets: the largest cause"),
+    "kind": ("Kind", "text", "fixable: the company can turn it; structural: it can't, or nobody knows how"),
+    "quadrant_odds": ("Odds of the quadrant", "percent", "Probability that the market is in this quadrant"),
+    "peer_group_leaning": ("Leans to", "text", "Peer group that it changes to if it leans there in the next plan too"),
+    "opportunity_acquire": ("Opportunity: new customers", "money", "Headroom times the value of a new customer"),
+    "opportunity_deepen": ("Opportunity: deeper accounts", "money", "What its customers would bring more at their"
+                           " peers' level"),
+    "opportunity_retain": ("Value at risk", "money", "Customers expected to leave in the plan times their value"),
+    "objective": ("Objective", "text", "What weighs most in this market's opportunity"),
+    "cross_sell": ("Product to offer", "text", "The product held most below the level of its peers, in money"),
+    "value": ("Value", "money", "Customers times the value of a new customer"),
     "current_spend": ("Spend now", "money", "Last year's spend scaled to the plan period"),
     "effect": ("Effect", "count", "New customers that the current spend of the plan period brings"),
     "effect_low": ("Effect, low", "count", "Lower end of its 90% interval"),
@@ -136,7 +160,9 @@ def unsupported(plan: Plan) -> frozenset[str]:
     grey: set[str] = set()
     if plan.number("potential", "signal", "verdict") == "none":
         grey |= {"potential_customers", "potential_low", "potential_high", "headroom", "opportunity",
-                 "opportunity_share", "quadrant", "play"}  # fmt: skip
+                 "opportunity_share", "quadrant", "play", "headroom_low", "headroom_high", "top_fifth",
+                 "quadrant_odds", "opportunity_acquire", "cause", "value",
+                 *(f"{c}_gap" for c in ("coverage", "spend", "price", "rivals", "unexplained"))}  # fmt: skip
     if unsupported_value(plan):
         grey |= {"clv", "clv_low", "clv_high", "new_customer_clv", "customer_equity"}
     return frozenset(grey)
@@ -164,7 +190,7 @@ def write_workbook(plan: Plan, path: str | Path) -> Path:
             frame = over_segments(plan.tables[table]).join(names, on="market_id")
             first = ["market_id", *names.columns]
             frame = frame[[*first, *(c for c in frame.columns if c not in first)]]
-            _sheet(book, title, frame, styles, unsupported(plan) if table == "scores" else frozenset())
+            _sheet(book, title, frame, styles, unsupported(plan) if table in ("scores", "causes") else frozenset())
     if plan.segments is not None and len(plan.segments) > 1:
         _sheet(book, "Segments", plan.segments.dropna(axis="columns", how="all"), styles, frozenset())
     if plan.acquisition is not None:

@@ -102,7 +102,23 @@ def _sources(settings: Settings) -> dict[str, Source]:
         for name, file in BESIDE.items()
         if (path := settings.path.with_name(file)).is_file()
     }
-    return {**beside, **settings.data, **(settings.geography.sources if settings.geography is not None else {})}
+    return {
+        **beside, **_previous(settings), **settings.data,
+        **(settings.geography.sources if settings.geography is not None else {}),
+    }  # fmt: skip
+
+
+def _previous(settings: Settings) -> dict[str, Source]:
+    """The tables of an earlier run that this one goes on from."""
+    if settings.previous_run is None:
+        return {}
+    from micromarket.potential.previous_run import previous_files  # waits for scikit-learn; few runs have one before
+
+    files = previous_files(settings)
+    if not files:
+        return {}
+    run = next(iter(files.values())).parent.parent.name
+    return {"previous_run": Source("previous_run", extra=tuple(files.items()), shown_as=run)}
 
 
 def fingerprints(settings: Settings) -> dict[str, Input]:

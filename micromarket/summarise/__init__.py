@@ -15,6 +15,7 @@ from micromarket.load import Dataset
 from micromarket.market_data import MarketData
 from micromarket.notes import Assumption, Notes
 from micromarket.segmentation import Segmentation, describe_segments, said, segment_rules
+from micromarket.summarise.accounts import account_depth
 from micromarket.summarise.customers import (
     customers_in_history,
     purchases_in_history,
@@ -54,6 +55,7 @@ def summarise(dataset: Dataset) -> MarketData:
     spend = spend_by_period(dataset, frequency, anchor)
     panel = market_panel(dataset, customers, purchases, frequency, anchor, spend, records_begin)
     current, covered_days = current_spend(dataset, markets, spend, frequency)
+    accounts, products = account_depth(dataset, customers, records_begin)
     segmentation = describe_segments(dataset, customers, rules)
     notes = _notes(
         dataset, segmentation, markets, cells, history, spend, frequency, covered_days, purchases, records_begin
@@ -67,6 +69,8 @@ def summarise(dataset: Dataset) -> MarketData:
         spend=spend,
         current=current,
         leads=leads_by_month(dataset),
+        accounts=accounts,
+        products=products,
         features=dataset.features,
         frequency=frequency if panel is not None else None,
         facts=notes.numbers,
