@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from micromarket.config import Company, Economics, PlanPeriod, Settings
 from micromarket.potential import estimate_potential
 from micromarket.potential.cross_check import peer_potential
 from micromarket.potential.design import Design, build_design
@@ -129,7 +129,10 @@ def time_of(markets: int) -> str:
     world = make("base", 7, markets)
     value = pd.DataFrame({"market_id": world.data.markets["market_id"]})
     value[["clv", "clv_low", "clv_high", "new_customer_clv", "customer_equity"]] = 100.0
-    settings: Any = SimpleNamespace(seed=1, as_of=dt.date(2026, 6, 30), path=Path("nowhere/plan.yml"))
+    settings = Settings(
+        path=Path("plan.yml"), company=Company("Benchmark"), as_of=dt.date(2026, 6, 30),
+        plan=PlanPeriod(dt.date(2026, 7, 1), dt.date(2027, 6, 30)), economics=Economics("contractual", 0.4), data={},
+    )  # fmt: skip
     reference = reference_seconds()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()

@@ -13,15 +13,16 @@ from micromarket.potential.families import FloatArray
 FEWEST_AUDITS = 12  # from here on audits fix the level; from _FEWEST_USED they move it
 _FEWEST_USED = 3
 AUDIT_ERROR = 0.10  # log sd of a measured potential around the truth: an assumption of ours
-_PRIOR_SLOPE, _PRIOR_MARKETS = 0.5, 20.0
+_PRIOR_SLOPE, _PRIOR_MARKETS = 0.5, 10.0
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Measured gap = ``shift`` + ``slope`` x estimated gap (linear predictor), fitted on ``audited`` markets;
-    ``spread``: sd of what is left, audit error taken out."""
+    ``spread``: sd of what is left, audit error taken out; ``gap`` (markets,): the point estimate."""
 
     draws: Draws
+    gap: FloatArray
     shift: float
     slope: float
     spread: float
@@ -32,8 +33,8 @@ class Calibration:
         return self.audited >= FEWEST_AUDITS
 
 
-def calibrate(design: Design, draws: Draws, seed: int) -> Calibration:
-    """Draws whose level and spread agree with the audited markets.
+def calibrate(design: Design, draws: Draws, gap: FloatArray, now: FloatArray, seed: int) -> Calibration:
+    """Draws, and a point estimate ``gap`` (markets,), whose level and spread agree with the audited markets.
 
     Bayesian linear regression of the measured on the estimated gap, with a prior at (0, 1) as wide as the ensemble's
     own doubt about the level: few audits move it a little, dozens fix it. What all markets share is then drawn from
@@ -43,10 +44,9 @@ def calibrate(design: Design, draws: Draws, seed: int) -> Calibration:
     at = np.flatnonzero(np.isfinite(design.audited))
     mean = draws.gap.mean(axis=0)
     if len(at) < _FEWEST_USED:
-        return Calibration(draws, 0.0, 1.0, 0.0, len(at))
+        return Calibration(draws, gap, 0.0, 1.0, 0.0, len(at))
     rng = np.random.default_rng([seed, 1])
     family, size = design.family, design.size
-    now = draws.now.mean(axis=0)
     rate = np.clip(design.audited[at] / size[at], 1e-9, 0.999 if family.bounded else np.inf)
     measured = family.link(rate) - now[at]
     error = AUDIT_ERROR * (1 / np.maximum(1 - rate, 0.05) if family.bounded else 1.0)
@@ -70,17 +70,20 @@ def calibrate(design: Design, draws: Draws, seed: int) -> Calibration:
     centred = mean - centre
     freedom = len(at) + _PRIOR_MARKETS
     scales = scale * freedom / rng.chisquare(freedom, len(draws.gap))
-    gap = lines[:, :1] + lines[:, 1:] * centred + np.sqrt(scales)[:, None] * own
-    gap[:, at] = measured - (draws.now[:, at] - now[at]) + error * rng.standard_normal((len(gap), len(at)))
+    level = np.maximum(lines[:, :1] + lines[:, 1:] * centred, 0.0)
+    # a market's own draws relative to its mean: never below -1, so that no gap is cut off at 0 and none grows by that
+    relative = draws.gap / np.maximum((1 + common[:, None]) * mean, 1e-9) - 1
+    relative -= relative.mean(axis=0)
+    gap = level * np.maximum(1 + np.sqrt(scales)[:, None] * relative, 0.0)
+    point = np.maximum(line[0] + line[1] * centred, 0.0)
+    # the measured market: its measurement and what the others say of it, by their precision
+    trust = scale * expected / (scale * expected + error**2)
+    point[at] = np.maximum(trust * measured + (1 - trust) * point[at], 0.0)
     spread = float(np.sqrt(scale * expected.mean()))
-    return Calibration(
-        Draws(draws.now, np.maximum(gap, 0.0)), float(line[0] - line[1] * centre), float(line[1]), spread, len(at)
-    )
+    gap[:, at] = point[at] - (draws.now[:, at] - now[at])
+    gap[:, at] += error * np.sqrt(trust) * rng.standard_normal((len(gap), len(at)))
+    shift = float(line[0] - line[1] * centre)
+    return Calibration(Draws(draws.now, np.maximum(gap, 0.0)), point, shift, float(line[1]), spread, len(at))
 
 
-def calibrated_gap(gap: FloatArray, found: Calibration) -> FloatArray:
-    """The point estimate of the gap (markets,) that goes with the calibrated draws."""
-    return gap if found.audited < _FEWEST_USED else found.draws.gap.mean(axis=0)
-
-
-__all__ = ["AUDIT_ERROR", "FEWEST_AUDITS", "Calibration", "calibrate", "calibrated_gap"]
+__all__ = ["AUDIT_ERROR", "FEWEST_AUDITS", "Calibration", "calibrate"]

@@ -38,7 +38,8 @@ class Design:
     spatial block of each market; ``folds``: fold of each block's markets; ``audited``: potential that somebody has
     measured (customers; NaN where nobody has), which calibrates levels and is never a feature;
     ``around``: neighbours' levers and rivals, standardised, no columns where they don't help to predict;
-    ``lever_error``: log sd of the error that unknown sizes leave in a market's intensities (the same for its levers).
+    ``lever_error``: log sd of the error that unknown sizes leave in a market's intensities (the same for its levers);
+    ``lever_tilt``: log intensity of kinds of markets that can't be told from their size (0 where sizes are known).
     """
 
     family: Family
@@ -54,7 +55,8 @@ class Design:
     folds: FloatArray
     audited: FloatArray
     around: FloatArray
-    lever_error: float = 0.0
+    lever_error: float
+    lever_tilt: FloatArray
     dropped: tuple[str, ...] = ()
 
     @property
@@ -97,14 +99,15 @@ def build_design(data: MarketData, seed: int) -> Design:
         bound = np.fmin(bound, np.where(limit > 0, limit, np.inf))
     blocks = spatial_blocks(markets, seed)
     folds = fold_of_blocks(blocks)
-    (levers, lever_names), lever_error = lever_totals(data), 0.0
+    levers, lever_names = lever_totals(data)
+    lever_error, tilt = 0.0, np.zeros(len(n))
     if size is not None:
         levers = levers / size[:, None]
     else:
         size, explained = expected_size(n, features, folds)
         relative = relative_levers(size, levers, features, folds)
         if relative is not None:
-            size, levers, lever_error = relative
+            size, levers, lever_error, tilt = relative.size, relative.levers, relative.error, relative.tilt
         elif explained >= _SIZE_EXPLAINED:
             levers = levers / size[:, None]
         else:
@@ -116,9 +119,10 @@ def build_design(data: MarketData, seed: int) -> Design:
     if not (around.shape[1] and helps(family, features, around, levers, n, size, blocks, folds)):
         around = np.empty((len(n), 0))
     return Design(
-        family=family, size_source=source, n=n, size=size, bound=np.maximum(bound, n),
-        features=features, feature_names=kept, levers=levers, lever_names=lever_names,
-        blocks=blocks, folds=folds, audited=np.where(audited > 0, audited, np.nan), around=around, lever_error=lever_error, dropped=dropped,
+        family=family, size_source=source, n=n, size=size, bound=np.maximum(bound, n), features=features,
+        feature_names=kept, levers=levers, lever_names=lever_names, blocks=blocks, folds=folds,
+        audited=np.where(audited > 0, audited, np.nan), around=around, lever_error=lever_error, lever_tilt=tilt,
+        dropped=dropped,
     )  # fmt: skip
 
 

@@ -14,10 +14,12 @@ from micromarket.potential.frontier import CountFrontier, best_fifth
 from micromarket.potential.levels import Levels
 
 _DRAWS, _DRAWS_LARGE, _LARGE = 300, 100, 10_000
-# Levers may follow demand that no column shows: how strongly, beside how they follow the features, is delta. Oster (2019)
-# argues for values between 0 and 1; the prior has its middle there and half of its mass outside, since nobody knows.
+# Levers may follow demand that no column shows: delta says how strongly, beside how they follow the features. Oster
+# (2019) argues for 0 to 1; the prior has its middle there and half of its mass outside, since nobody knows.
 DELTA, DELTA_SD = 0.5, 0.75
 _LEAST_EFFECT = 0.1
+# Without sizes: how far levers of a kind of market follow its expected customers; 0 in proportion, 1 not at all
+TILT_SD = 0.5
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Draws:
 
 
 def confounding(levels: Levels, unexplained: float) -> float:
-    """Bias of the lever effects, as a part of them, if levers followed what no column shows as they follow the features.
+    """Bias of the lever effects, as a part of them, if levers follow what no column shows as they follow the features.
 
     ``unexplained``: variance of the level that nothing explains. The formula is Oster's (2019, eq. 3) for a delta of 1;
     at most the whole effect, which is also what holds where no feature is there to judge by.
@@ -48,11 +50,12 @@ def draw(
     count = _DRAWS if markets <= _LARGE else _DRAWS_LARGE  # a big job: fewer draws, at the same quantiles
     # systematic samples: every shape and every strength of the levers appears as often as it should
     which = np.searchsorted(np.cumsum(model.weights_)[:-1], (np.arange(count) + 0.5) / count)
-    steps = (np.stack([rng.permutation(count) for _ in range(4)]) + 0.5) / count
+    steps = (np.stack([rng.permutation(count) for _ in range(5)]) + 0.5) / count
     delta = DELTA + DELTA_SD * ndtri(steps[0])
     unconfounded = np.maximum(1 - delta * confounding(levels, model.sigma_v_**2), _LEAST_EFFECT)
     effect = unconfounded * np.exp(min(levels.gap_doubt, 1.0) * ndtri(steps[3]))
     stretch = np.exp(model.parameter_sd_ * ndtri(steps[1]))
+    tilted = TILT_SD * ndtri(steps[4])
     now, gap = np.empty((count, markets)), np.empty((count, markets))
     for d, shape in enumerate(which):
         post = posts[shape]
@@ -65,7 +68,7 @@ def draw(
         now[d] = levels.now + total
         pull = _mixed(levels.model_gaps, steps[2, d])
         if design.lever_error:  # a market that is larger than thought is worse covered than thought
-            error = design.lever_error * rng.standard_normal(markets)
+            error = design.lever_error * rng.standard_normal(markets) + tilted[d] * design.lever_tilt
             pull = np.maximum(pull + levels.lever_slope * error, 0.0)
         gap[d] = short + effect[d] * pull
     return Draws(now, gap)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from micromarket.potential.applicability import outside_area
-from micromarket.potential.audits import calibrate, calibrated_gap
+from micromarket.potential.audits import calibrate
 from micromarket.potential.cross_check import peer_potential
 from micromarket.potential.design import Design
 from micromarket.potential.ensemble import DELTA, Draws, confounding, draw, top_fifth
@@ -62,8 +62,8 @@ def fit_frontier(design: Design, levels: Levels, seed: int) -> Frontier:
         spread = max(model.sigma_v_, 1e-3)
         short = np.maximum(best_fifth(spread) - (total - np.average(total, weights=size)), 0.0)
     now = levels.now + total
-    found = calibrate(design, draw(design, levels, model, posts, fallback, seed), seed)
-    gap = calibrated_gap(short + pull, found)
+    found = calibrate(design, draw(design, levels, model, posts, fallback, seed), short + pull, now, seed)
+    gap = found.gap
     expected = np.minimum(size * family.rate(now), design.bound)
     potential = _capped(size * family.rate(now + gap), expected, design)
     potential_draws, headroom_draws = _customers(found.draws, design)

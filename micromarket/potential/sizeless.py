@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from micromarket.potential.families import FloatArray
 
 _SMALL = 0.1  # of the median: what is added to a lever before its logarithm, so that none is not minus infinity
 _MOST_ZERO = 0.3
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Sizes and intensities where nobody knows how many could buy.
+
+    ``size`` (markets,): customers expected; ``levers`` (markets, levers): intensities relative to markets of the same
+    kind; ``error``: log sd of what is left unknown of sizes, hence of intensities; ``tilt`` (markets,): log of how much
+    more of the levers a kind of market gets per expected customer, mean 0. Whether such kinds are better covered or
+    only have more people who don't buy can't be told.
+    """
+
+    size: FloatArray
+    levers: FloatArray
+    error: float
+    tilt: FloatArray
 
 
 def expected_size(n: FloatArray, features: FloatArray, folds: FloatArray) -> tuple[FloatArray, float]:
@@ -31,11 +49,8 @@ def held_out(target: FloatArray, features: FloatArray, folds: FloatArray) -> Flo
     return out
 
 
-def relative_levers(
-    size: FloatArray, levers: FloatArray, features: FloatArray, folds: FloatArray
-) -> tuple[FloatArray, FloatArray, float] | None:
-    """Sizes and lever intensities (markets, levers) that don't mistake a large market for a well covered one; and the
-    error (log sd) that is left in the sizes, hence in the intensities.
+def relative_levers(size: FloatArray, levers: FloatArray, features: FloatArray, folds: FloatArray) -> Relative | None:
+    """Sizes and lever intensities that don't mistake a large market for a well covered one.
 
     A market larger than its features say has more customers *and* more reps and spend, which looks as if levers worked
     wonders. What two levers have in common beyond the features is such size (one-factor model; factor scores by
@@ -59,7 +74,10 @@ def relative_levers(
         return None
     scores = rest @ np.linalg.solve(covariance, np.full(rest.shape[1], common))
     left = common - common**2 * float(np.linalg.inv(covariance).sum())
-    return size * np.exp(scores), np.exp(rest - scores[:, None]), float(np.sqrt(max(left, 0.0)))
+    tilt = (logs - rest).mean(axis=1) - np.log(size)
+    return Relative(
+        size * np.exp(scores), np.exp(rest - scores[:, None]), float(np.sqrt(max(left, 0.0))), tilt - tilt.mean()
+    )
 
 
 __all__ = ["expected_size", "held_out", "relative_levers"]
