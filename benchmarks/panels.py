@@ -51,7 +51,7 @@ def company(panel: pd.DataFrame, truth: pd.DataFrame) -> tuple[MarketData, pd.Da
     current = spend.groupby(["market_id", "channel"], as_index=False)["amount"].sum()
     current = current.assign(current=current.pop("amount") / years)
     ids = truth["geo"].astype(str)
-    markets = pd.DataFrame({"market_id": ids, "addressable_customers": truth["pop_thousands"], "region": None})
+    markets = pd.DataFrame({"market_id": ids, "addressable_customers": truth["pop_thousands"] * 1000, "region": None})
     last = new[new["period"] > period.max() - pd.Timedelta(weeks=52)]
     cells = last.groupby("market_id", as_index=False)["new_customers"].sum().assign(segment="All")
     cells = cells.rename(columns={"new_customers": "new_customers_last_year"})

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from micromarket.response.posterior import ELASTICITY_LOG_MEAN, ELASTICITY_LOG_SD, Draws
+from micromarket.response.model import SaturatingPanel
+from micromarket.response.posterior import ChannelDraws
 from micromarket.response.result import Curves
 from micromarket.response.transform import Array, Shape, adstock
 
 # Multiples of today's spend between which a plan moves money (default limits of a market).
 SPAN = (0.5, 2.0)
+CHUNK = 2_000
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,27 @@ class PlanSpend:
         share = pressure / (pressure + shape.half)
         return share.mean(axis=0), (share * (1 - share)).mean(axis=0)
 
-    def span(self, shape: Shape) -> Array:
-        """What mean saturation gains from :data:`SPAN`'s lower to its upper multiple of today's spend."""
+    def bent(self, shape: Shape) -> tuple[Array, Array, Array]:
+        """:meth:`at`, and what mean saturation gains from :data:`SPAN`'s lower to its upper multiple of today's."""
         pressure = adstock(self.pattern, shape.decay, start=self.pattern.mean(axis=0))
+        share = pressure / (pressure + shape.half)
         low, high = (f * pressure / (f * pressure + shape.half) for f in SPAN)
-        return (high - low).mean(axis=0)
+        return share.mean(axis=0), (share * (1 - share)).mean(axis=0), (high - low).mean(axis=0)
 
-    def lift(self, shape: Shape, weight: Array, channel: int, factor: float | None) -> float:
+    def take(self, rows: slice) -> PlanSpend:
+        return PlanSpend(self.pattern[:, rows], self.current[rows], self.heads[rows], self.unit)
+
+    def lift(
+        self, shape: Shape, weight: Array, channel: int, factor: float | None, rows: NDArray[np.int64] | None = None
+    ) -> float:
         """New customers per unit of money and of effect: of all of today's spend, or of what ``factor`` times it adds.
 
         Tests mostly scale what is spent anyway, flights and all; spread evenly the same money would saturate less.
+        ``weight``: (markets,) of the channel; ``rows``: markets of the test (default: all with spend).
         """
         active = self.current[:, channel] > 0
+        if rows is not None and active[rows].any():
+            active = active & np.isin(np.arange(len(active)), rows)
         w = (weight * self.heads * active)[:, None]
         one = Shape(shape.logit_decay[channel : channel + 1], shape.log_half[channel : channel + 1])
         flights = self.pattern[:, :, channel : channel + 1]
@@ -79,69 +91,97 @@ def plan_spend(
     return PlanSpend(pattern, current, heads, unit)
 
 
-def curves_from_draws(draws: Draws, plan: PlanSpend, shape: Shape, new_customers: float) -> Curves:
+def _grid(draws: ChannelDraws, shape: Shape) -> tuple[list[Shape], Array]:
+    """Nine shapes, and the weights (draws, 9, channels) that interpolate between them at every draw (Lagrange)."""
+    nodes, weights = [], []
+    for drawn, middle in ((draws.logit_decay, shape.logit_decay), (draws.log_half, shape.log_half)):
+        step = np.maximum(1.5 * drawn.std(axis=0), 0.05)
+        at = np.clip((drawn - middle) / step, -1.8, 1.8)
+        nodes.append([middle - step, middle, middle + step])
+        weights.append(np.stack([at * (at - 1) / 2, 1 - at**2, at * (at + 1) / 2], axis=1))
+    shapes = [Shape(u, v) for u in nodes[0] for v in nodes[1]]
+    both = weights[0][:, :, None] * weights[1][:, None, :]
+    return shapes, both.reshape(len(draws), 9, -1)
+
+
+def curves_from_draws(
+    model: SaturatingPanel, draws: ChannelDraws, plan: PlanSpend, new_customers: float, seed: int
+) -> Curves:
     """Curves that match, cell by cell, what posterior draws say at and around today's spend.
 
     With even spending ``amplitude = effect x heads`` and ``half_spend = k x heads`` hold exactly; flights bend the
     curve, so both are read off the value v and the elasticity r at today's spend x: ``half_spend = x r / (1 - r)``.
     Draws of the amplitude match what the drawn curve, with its own carry-over and saturation, gains from half to twice
-    today's spend: that is the range in which money moves, and slopes at one point differ by more than gains do.
+    today's spend: that is the range in which money moves, and slopes at one point differ by more than gains do. How
+    saturation moves with decay and half-saturation is worked out at nine shapes and interpolated.
     """
-    heads, x = plan.heads[:, None], plan.current
-    values, slopes, spans = (np.empty_like(draws.slopes) for _ in range(3))
-    for d, own in enumerate(draws.shapes):
-        if draws.none[d]:
-            values[d] = slopes[d] = spans[d] = 0.0
-            continue
-        share, bend = plan.at(own)
-        values[d], slopes[d] = draws.slopes[d] * heads * share, draws.slopes[d] * heads * bend
-        spans[d] = draws.slopes[d] * heads * plan.span(own)
-    value, slope = values.mean(axis=0, dtype=float), slopes.mean(axis=0, dtype=float)
-    share, bend = plan.at(shape)
-    ratio = np.where(value > 1e-12, slope / np.maximum(value, 1e-12), bend / np.maximum(share, 1e-12))
-    ratio = np.clip(ratio, 0.02, 0.98)
-    even = heads * plan.unit  # money that is one pressure unit, where nothing is spent now
-    at = np.where(x > 0, x, even)
-    half = at * ratio / (1 - ratio)
-    low, high = (f * at / (f * at + half) for f in SPAN)
-    amplitude = spans / (high - low).astype(np.float32)
-    active = x > 0
-    pull = (slopes * active).sum(axis=1, dtype=float) / max(new_customers, 1e-12)
-    return Curves(half, amplitude, values * active, x, pull)
+    markets, channels = plan.current.shape
+    shapes, weights = _grid(draws, model.shape_)
+    count, some = len(draws), np.asarray((draws.beta > 0).any(axis=1))
+    amplitude = np.empty((count, markets, channels), dtype=np.float32)
+    half, effect, low, high = (np.zeros((markets, channels)) for _ in range(4))
+    pull, total = np.zeros((count, channels)), np.zeros((count, channels))
+    log_room = model.modifiers_.log_room
+    tilt = draws.strength - model.room_strength_
+    mass = np.exp(np.outer(tilt, log_room)) @ (plan.heads * model.weight_.mean(axis=1))
+    mass /= max(float(plan.heads @ model.weight_.mean(axis=1)), 1e-300)
+    for chunk, begin in enumerate(range(0, markets, CHUNK)):
+        rows = slice(begin, begin + CHUNK)
+        part = plan.take(rows)
+        heads, x = part.heads[:, None], part.current
+        rng = np.random.default_rng([seed, 23, chunk])
+        slopes = model.own_.draw(rows, rng.standard_normal((count, len(x), channels)))
+        slopes *= (model.weight_[rows] * heads) * draws.beta[:, None]
+        slopes *= (np.exp(np.outer(tilt, log_room[rows])) / mass[:, None])[..., None]
+        at = [part.bent(s) for s in shapes]  # logits and logs are near to polynomials in the shape
+        logit = np.stack([np.log(np.maximum(a[0], 1e-12) / np.maximum(1 - a[0], 1e-12)) for a in at])
+        bend, span = (np.log(np.maximum(np.stack([a[i] for a in at]), 1e-12)) for i in (1, 2))
+        values, tangents, spans = (
+            np.stack([weights[:, :, c] @ f[:, :, c] for c in range(channels)], axis=-1) for f in (logit, bend, span)
+        )
+        values, tangents, spans = slopes / (1 + np.exp(-values)), slopes * np.exp(tangents), slopes * np.exp(spans)
+        value, slope = values.mean(axis=0), tangents.mean(axis=0)
+        flat = np.clip(at[4][1] / np.maximum(at[4][0], 1e-12), 0.02, 0.98)
+        ratio = np.where(value > 1e-12, slope / np.maximum(value, 1e-12), flat)
+        ratio = np.clip(ratio, 0.02, 0.98)
+        here = np.where(x > 0, x, heads * part.unit)  # money that is one pressure unit, where nothing is spent now
+        half[rows] = here * ratio / (1 - ratio)
+        down, up = (f * here / (f * here + half[rows]) for f in SPAN)
+        amplitude[:, rows] = spans / (up - down)
+        now = np.where(x > 0, values, 0.0)
+        effect[rows] = now.mean(axis=0)
+        low[rows], high[rows] = np.quantile(now, [0.05, 0.95], axis=0)
+        pull += np.where(x > 0, tangents, 0.0).sum(axis=1)
+        total += now.sum(axis=1)
+    bent = np.clip(pull / np.maximum(total, 1e-300), 0.02, 0.98)
+    mean = np.clip(pull.sum(axis=0) / np.maximum(total.sum(axis=0), 1e-300), 0.02, 0.98)
+    factor = np.where(~some[:, None] | (total <= 0), 1.0, bent / (1 - bent) * ((1 - mean) / mean))
+    return Curves(half, amplitude, effect, low, high, plan.current, pull / max(new_customers, 1e-12), factor)
 
 
-def assumed_curves(new_customers: Array, current: Array, scale: Array, count: int, seed: int) -> Curves:
-    """Curves from the literature's elasticity, for who has no history to estimate from.
+def joint_amplitude(amplitude: Array, half_spend: Array, factor: Array, current: Array) -> tuple[Array, Array]:
+    """Amplitude and half-spend in draws whose saturation moves too; same gain from half to twice today's spend.
 
-    A market's new customers N (plan period) move by e percent when all its spend moves by one percent: split over
-    channels by money, half saturated today (``half_spend`` = current), so ``amplitude = 4 e N share``. e is
-    log-normal, 90% from .03 to .3 (Sethuraman, Tellis & Briesch 2011), half of its variance common to all channels.
-    How far N tells markets apart is not known either: N enters as ``N^t (money x r)^(1 - t)`` with t uniform from 0 (a
-    unit of money does the same everywhere) to 1, and each market has its own factor (log-normal, standard deviation
-    .5). Cells without spend get their channel's mean curve per head.
+    Parameters
+    ----------
+    amplitude : array (cells, draws)
+        As in ``curve_draws``.
+    half_spend, current : arrays (cells,)
+        Money; where ``current`` is 0 nothing changes.
+    factor : array (cells, draws)
+        Of the cell's channel in ``half_draws``.
+
+    Returns
+    -------
+    amplitude, half_spend : arrays (cells, draws)
     """
-    channels = current.shape[1]
-    rng = np.random.default_rng(seed)
-    z = (rng.standard_normal((count, 1)) + rng.standard_normal((count, channels))) / np.sqrt(2)
-    elasticity = np.exp(ELASTICITY_LOG_MEAN + ELASTICITY_LOG_SD * z)
-    # the sample's mean is made exact, so that the stated elasticity is the one used
-    elasticity *= np.exp(ELASTICITY_LOG_MEAN + ELASTICITY_LOG_SD**2 / 2) / elasticity.mean(axis=0)
-    money = current.sum(axis=1)
-    share = current / np.maximum(money[:, None], 1e-300)
-    amplitude = 4 * new_customers[:, None] * share
-    # by draw: how much of the difference between markets is response, and each market's own factor
-    even = money * (float(new_customers[money > 0].sum()) / max(float(money.sum()), 1e-300))
-    apart = np.log(np.maximum(new_customers, 1e-12) / np.maximum(even, 1e-12)) * (money > 0)
-    own = np.exp((rng.random((count, 1)) - 1) * apart + 0.5 * rng.standard_normal((count, len(money))))
-    keep = new_customers * (money > 0)
-    own *= float(keep.sum()) / np.maximum((own * keep).sum(axis=1, keepdims=True), 1e-300)
-    used = current > 0
-    heads = np.maximum((scale[:, None] * used).sum(axis=0), 1e-300)
-    amplitude = np.where(used, amplitude, scale[:, None] * (amplitude.sum(axis=0) / heads))
-    half = np.where(used, current, np.maximum(scale[:, None] * (current.sum(axis=0) / heads), 1e-9))
-    draws = elasticity[:, None] * amplitude * own[:, :, None]
-    pull = elasticity * (amplitude * used).sum(axis=0) / 4 / max(float(new_customers.sum()), 1e-300)
-    return Curves(half, draws, draws * (current / (current + half)), current, pull)
+    x = np.where(current > 0, current, half_spend)[:, None]
+    own = half_spend[:, None] * factor
+
+    def chord(half: Array) -> Array:
+        return SPAN[1] * x / (SPAN[1] * x + half) - SPAN[0] * x / (SPAN[0] * x + half)
+
+    return amplitude * chord(half_spend[:, None]) / chord(own), own
 
 
 def expected_new_customers(data_new: Array, scale: Array, years: float) -> Array:

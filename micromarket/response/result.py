@@ -19,12 +19,16 @@ class ResponseResult:
     """Tables ``response``, ``curves`` and ``curve_draws`` (see :data:`micromarket.artefacts.ARTEFACTS`) and notes.
 
     All three are ``None`` where nothing can be said about response (``notes.numbers["source"] == "none"``).
+
+    ``half_draws`` (channel, d000, d001, …): factor of every cell's ``half_spend`` in the same joint draws, for who
+    wants to move saturation with the amplitude (see :func:`micromarket.response.curves.joint_amplitude`).
     """
 
     response: pd.DataFrame | None
     curves: pd.DataFrame | None
     curve_draws: pd.DataFrame | None
     notes: Notes
+    half_draws: pd.DataFrame | None = None
 
     def write(self, workspace: Workspace) -> None:
         for name in ("response", "curves", "curve_draws"):
@@ -38,16 +42,19 @@ class ResponseResult:
 class Curves:
     """Curves of all cells, arrays (markets, channels), over the plan period.
 
-    New customers from spend x: ``amplitude * x / (x + half_spend)``. ``amplitude_draws``, ``effect_draws``: (draws,
-    markets, channels), the second being new customers at today's spend; ``current``: money; ``pull``: (draws, channels)
-    elasticity of all new customers to the channel's money.
+    New customers from spend x: ``amplitude * x / (x + half_spend)``. ``amplitude_draws`` (draws, markets, channels);
+    ``effect``, ``low``, ``high``: new customers at today's spend and their 90% range; ``current``: money; ``pull``:
+    (draws, channels) elasticity of all new customers to the channel's money; ``half_factor`` (draws, channels).
     """
 
     half_spend: Array
     amplitude_draws: NDArray[Any]
-    effect_draws: NDArray[Any]
+    effect: Array
+    low: Array
+    high: Array
     current: Array
     pull: Array
+    half_factor: Array
 
     @property
     def amplitude(self) -> Array:
@@ -60,18 +67,20 @@ def to_result(
     """Tables from arrays; ``value``: money per new customer by market; ``source`` by channel."""
     keys = pd.DataFrame({"market_id": np.repeat(markets, len(channels)), "channel": np.tile(channels, len(markets))})
     flat = {"amplitude": curves.amplitude.ravel(), "half_spend": curves.half_spend.ravel()}
-    low, high = np.quantile(curves.effect_draws, [0.05, 0.95], axis=0)
     x, h = curves.current, curves.half_spend
     response = keys.assign(
         current_spend=x.ravel(),
-        effect=curves.effect_draws.mean(axis=0, dtype=float).ravel(),
-        effect_low=low.ravel().astype(float),
-        effect_high=high.ravel().astype(float),
+        effect=curves.effect.ravel(),
+        effect_low=curves.low.ravel(),
+        effect_high=curves.high.ravel(),
         marginal_return=(value[:, None] * curves.amplitude * h / (x + h) ** 2).ravel(),
         source=np.tile(source, len(markets)),
     )
-    draws = curves.amplitude_draws.reshape(len(curves.amplitude_draws), -1).T
-    names = [f"d{i:03d}" for i in range(draws.shape[1])]
-    return ResponseResult(
-        response, keys.assign(**flat), pd.concat([keys, pd.DataFrame(draws, columns=names)], axis=1), notes
-    )
+    count = len(curves.amplitude_draws)
+    names = [f"d{i:03d}" for i in range(count)]
+    draws = pd.DataFrame(curves.amplitude_draws.reshape(count, -1).T, columns=names)
+    draws.insert(0, "channel", keys["channel"])
+    draws.insert(0, "market_id", keys["market_id"])
+    half = pd.DataFrame(curves.half_factor.T, columns=names)
+    half.insert(0, "channel", list(channels))
+    return ResponseResult(response, keys.assign(**flat), draws, notes, half)

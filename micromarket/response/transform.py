@@ -46,10 +46,10 @@ class Shape:
     def vector(self) -> Array:
         return np.concatenate([self.logit_decay, self.log_half])
 
-    @classmethod
-    def of(cls, vector: Array) -> Shape:
-        logit, log_half = np.split(np.asarray(vector, float), 2)
-        return cls(np.clip(logit, -4.0, 3.5), np.clip(log_half, -3.5, 3.5))
+    @staticmethod
+    def clipped(logit_decay: Array, log_half: Array) -> tuple[Array, Array]:
+        """Both within what a panel can tell."""
+        return np.clip(logit_decay, -4.0, 3.5), np.clip(log_half, -3.5, 3.5)
 
 
 def adstock(spend: Array, decay: Array, start: Array | None = None) -> Array:
