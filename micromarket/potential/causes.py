@@ -25,6 +25,7 @@ KINDS = {COVERAGE: FIXABLE, SPEND: FIXABLE, PRICE: FIXABLE, RIVALS: STRUCTURAL, 
 _LEVERS = {"reps": COVERAGE, "spend": SPEND}
 _PRICES = ("price_index", "price", "relative_price")
 _RIVAL = re.compile(r"(?:^|_)(?:competitors?|competition|rivals?)(?:_|$)", re.IGNORECASE)
+_TAKEN = "potential takes it as it is, as it is among the features"
 _FEWEST = 30  # markets below which an association can't be learnt
 _CLEAR, _CLEAR_PROXY = 2.0, 3.0  # t of an association that counts; of one with a stand-in for price
 
@@ -110,6 +111,8 @@ def _price(
     markets = data.markets
     column = next((c for c in markets.columns if str(c).lower() in _PRICES and number(markets, c).any()), None)
     if column is not None:
+        if column in design.feature_names:
+            return None, {"source": str(column), "used": False, "reason": _TAKEN}
         return _associated(number(markets, column), design, rest, potential, str(column), _CLEAR)
     index = price_of_products(data, markets["market_id"])
     if index is None:
@@ -152,6 +155,8 @@ def _rivals(
     columns = [c for c in markets.columns if _RIVAL.search(str(c)) and np.isfinite(number(markets, c)).mean() >= 0.5]
     if not columns:
         return None, {}
+    if set(columns) <= set(design.feature_names):
+        return None, {"source": ", ".join(map(str, columns)), "used": False, "reason": _TAKEN}
     strength = np.zeros(len(markets))
     for column in columns:
         raw = number(markets, column)
@@ -174,17 +179,18 @@ def _associated(
     if have.sum() < _FEWEST or np.ptp(column[have]) <= 1e-12:
         return said("too few markets tell, or all are alike")
     x = np.where(have, column, np.median(column[have]))
-    x = (x - x[have].mean()) / max(x[have].std(), 1e-12)
+    # from the best practice (10th percentile) on, as it is counted below
+    x = np.maximum(x - np.quantile(x[have], 0.1), 0.0) / max(x[have].std(), 1e-12)
     weight = np.where(have, potential, 0.0)
     levers = design.levers / np.maximum(design.levers.std(axis=0), 1e-12)
     around = np.column_stack([np.ones(len(x)), design.features, levers])
     if around.shape[1] > have.sum() / 3:
         around = around[:, :1]
     root = np.sqrt(weight)[:, None]
-    coef = np.linalg.lstsq(root * np.column_stack([around]), (root[:, 0] * x), rcond=None)[0]
+    coef = np.linalg.lstsq(root * around, root[:, 0] * x, rcond=None)[0]
     left = x - around @ coef
     if (weight * left**2).sum() < 0.05 * (weight * x**2).sum():
-        return said("potential takes it as it is, as it is among the features")
+        return said(_TAKEN)
     y = rest / np.maximum(potential, 1e-12)
     y = y - around @ np.linalg.lstsq(root * around, root[:, 0] * y, rcond=None)[0]
     inner = (weight * left**2).sum()
@@ -194,9 +200,7 @@ def _associated(
     if t < clear:
         return said("what is unexplained doesn't clearly go with it")
     slope *= 1 - 1 / t**2
-    start = np.quantile(x[have], 0.1)
-    share = np.where(have, slope * np.maximum(x - start, 0.0), 0.0)
-    return share * potential, {"source": source, "used": True, "reason": "", "t": float(t)}
+    return np.where(have, slope * x, 0.0) * potential, {"source": source, "used": True, "reason": "", "t": float(t)}
 
 
 __all__ = ["CAUSES", "COVERAGE", "FIXABLE", "KINDS", "PRICE", "RIVALS", "SPEND", "STRUCTURAL", "UNEXPLAINED",
