@@ -36,12 +36,13 @@ from micromarket.load import open_dataset
 from micromarket.market_data import MarketData
 from micromarket.potential import estimate_potential
 from micromarket.potential.design import Design, build_design
-from micromarket.potential.estimate import predict_levels
+from micromarket.potential.levels import predict_levels
 from micromarket.summarise import summarise
 
 REPO = Path(__file__).resolve().parent.parent
 SEED = 1
 LARGER = 20_000  # inhabitants
+DISTANCE = "km_to_sellers"
 RESAMPLES, PERMUTATIONS = 500, 10_000
 
 # Iowa. A customer: an adult's yearly spend of this much (USD, wholesale), so that sales become counts among adults; set
@@ -94,6 +95,12 @@ def boosting(design: Design) -> np.ndarray:
     return out
 
 
+def _without(design: Design, feature: str) -> Design:
+    keep = np.array([name != feature for name in design.feature_names])
+    names = tuple(name for name in design.feature_names if name != feature)
+    return replace(design, features=design.features[:, keep], feature_names=names)
+
+
 def olist(folder: Path) -> pd.DataFrame | None:
     if reason := _absent(
         folder,
@@ -110,6 +117,7 @@ def olist(folder: Path) -> pd.DataFrame | None:
     state = pd.factorize(markets["region"], sort=True)[0]
     design = replace(build_design(data, SEED), blocks=state, folds=state)
     levels = predict_levels(design, SEED)
+    nearer = predict_levels(_without(design, DISTANCE), SEED)
     actual = design.n / design.size
     people = markets["addressable_customers"].to_numpy(float)
     alone = {
@@ -119,7 +127,7 @@ def olist(folder: Path) -> pd.DataFrame | None:
             ("human development alone", "human_development"),
         )
     }
-    methods = {"ours": levels.now, "gradient boosting": boosting(design), **alone}
+    methods = {"ours": levels.now, "gradient boosting": boosting(design), "ours without distance": nearer.now, **alone}
     # what a perfect prediction would reach: counts are luck, most municipalities have a handful of buyers
     drawn = np.random.default_rng(SEED).poisson(design.size * design.family.rate(levels.now)) / design.size
     everyone, larger = np.ones(len(people), bool), people >= LARGER
@@ -134,6 +142,8 @@ def olist(folder: Path) -> pd.DataFrame | None:
         row["within states"] = float(
             np.mean([rank_correlation(actual[k], predicted[k]) for k in inside if k.sum() >= 10])
         )
+        if name.startswith("ours"):
+            row["totals of states off by"] = _off_by(design, predicted, state)
         rows.append(row)
     rows.append(
         {
@@ -152,6 +162,13 @@ def olist(folder: Path) -> pd.DataFrame | None:
     print(f"{levels.method}; features: {', '.join(design.feature_names)}")
     print(table.to_string(float_format="{:.3f}".format, na_rep="–"))
     return table.assign(part="olist")
+
+
+def _off_by(design: Design, predicted: np.ndarray, state: np.ndarray) -> float:
+    """Sum of what states' totals are off by, over all customers; the level is set to the country's total."""
+    expected = np.bincount(state, design.size * design.family.rate(predicted))
+    found = np.bincount(state, design.n)
+    return float(np.abs(found - expected * found.sum() / expected.sum()).sum() / found.sum())
 
 
 def _difference(actual: np.ndarray, ours: np.ndarray, other: np.ndarray, use: np.ndarray, state: np.ndarray) -> str:

@@ -127,6 +127,14 @@ class Sheet:
         if self.place.outlines is not None:
             maps.outline(self.axes, self.place.outlines)
 
+    def land(self) -> None:
+        """Plain ground: markets where they can be told apart, else regions."""
+        fine = len(self.shapes) > maps.FINE_SHAPES
+        base = self.place.outlines if fine and self.place.outlines is not None else self.shapes
+        maps.draw(self.axes, base, pd.Series(np.nan, base.index), Normalize(0, 1), style.SEQUENTIAL)
+        if self.place.outlines is not None:
+            maps.outline(self.axes, self.place.outlines)
+
     def hatch(self, markets: Sequence[str], pattern: str, colour: str) -> None:
         """One hatched area over all of ``markets`` (points get a cross)."""
         shapes = self.shapes[self.shapes.index.isin(list(markets))]
@@ -208,18 +216,18 @@ class Sheet:
 def sheet(
     place: Ground, title: str, *, named: bool = True, height_mm: float = 118, legend_mm: float = _LEGEND_MM
 ) -> Iterator[Sheet]:
-    """A sheet with the finding above and room for a map, for names (``named``) and for keys below."""
+    """A sheet with the finding above (none: no title) and room for a map, for names (``named``) and for keys below."""
     shapes = place.shapes
     assert shapes is not None
     words = textwrap.fill(label(title.rstrip(".")), _TITLE_WIDTH)
-    title_mm = 2.5 + _LINE_MM * (words.count("\n") + 1)
+    title_mm = 2.5 + _LINE_MM * (words.count("\n") + 1) if words else 0.0
     left, bottom, right, top = shapes.total_bounds
     east, north = max(right - left, 1.0), max(top - bottom, 1.0)
     room = height_mm - legend_mm - title_mm
-    # labels stand beside a tall country, above and below a wide one: whichever leaves more to the map
+    # labels stand beside a map, where leader lines are short, unless it were much larger with labels above and below
     size_beside = min(_WIDTH_MM * (1 - 2 * callouts.SIDE) / east, room / north)
     size_above = min(_WIDTH_MM * 0.98 / east, (room - 2 * callouts.ROW_MM) / north)
-    beside = not named or size_beside > size_above
+    beside = not named or size_beside > 0.75 * size_above
     side = callouts.SIDE if named and beside else 0.01
     rows = 0.0 if beside else callouts.ROW_MM
     needed = 1.04 * _WIDTH_MM * (1 - 2 * side) * north / east

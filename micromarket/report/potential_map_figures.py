@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize, TwoSlopeNorm
 
 from micromarket.formats import compact, count, listed, percent, plural
-from micromarket.report.atlas import Ground, Show, biggest, sheet
+from micromarket.report.atlas import Ground, Sheet, Show, biggest, sheet
 from micromarket.report.potential_figures import bars_of_groups, bars_of_markets, cause_colours
 from micromarket.report.style import (
     ACCENT,
@@ -35,7 +35,7 @@ _SOFT = LinearSegmentedColormap.from_list("share", ["#F3F6F6", "#BFDEDE", "#6DB3
 # begins where grey can't be taken for little
 _CLEAR = LinearSegmentedColormap.from_list("clear", ["#CFE6E6", "#7DBBBC", ACCENT, ACCENT_DARK])
 THIN = "#D3D6D9"
-MOST_CIRCLES, LARGEST_MM = 40, 8.0
+MOST_CIRCLES, MANY_CIRCLES, LARGEST_MM = 40, 300, 8.0
 # potential (rows, low to high) x share (columns, low to high): orange is much potential and little share
 BIVARIATE = (
     ("#ECEEEF", "#B9DADB", "#4FA3A7"),
@@ -97,30 +97,45 @@ def money_over_share(
             beside_unit=unit,
         )
     norm = _range(share)
-    drawn = worth[worth.index.isin(place.shapes.index)].head(MOST_CIRCLES)
     with sheet(place, title, legend_mm=15) as page:
         page.paint(share, norm, _SOFT)
-        points = place.shapes[drawn.index].representative_point() if len(drawn) else []
-        diameter = LARGEST_MM * np.sqrt(drawn / drawn.max()) if len(drawn) else drawn
-        for (_, mm), point in zip(diameter.items(), points, strict=True):
-            page.axes.scatter(
-                [point.x],
-                [point.y],
-                s=(mm * MM * 72) ** 2,
-                color=WARM,
-                alpha=0.7,
-                edgecolor="white",
-                linewidth=0.6,
-                zorder=3,
-            )
         page.scale(34, 48, norm, _SOFT, unit, show_share, open_low=True)
-        if len(drawn):
-            steps = [float(drawn.max()) / part for part in (16, 4, 1)]
-            sizes = [(float(LARGEST_MM * np.sqrt(v / drawn.max())), show(float(f"{v:.2g}"))) for v in steps]
-            few = f" ({MOST_CIRCLES} largest markets)" if len(worth) > MOST_CIRCLES else ""
-            page.circles(100, sizes, f"Money still to be won{few}", WARM)
+        _circles(page, worth, MOST_CIRCLES, 100, "Money still to be won", show)
         page.name(opportunity, show, biggest(place, opportunity, 6), lambda _: WARM)
         return Picture("money_over_share", label(title), label(alt), to_svg(page.figure))
+
+
+def circles(place: Ground, values: pd.Series, unit: str, show: Show, height_mm: float) -> bytes:
+    """Amounts by market as circles on plain ground, untitled: as colours, large empty markets would look rich."""
+    ordered = values.where(values > 0).dropna().sort_index().sort_values(ascending=False, kind="stable")
+    with sheet(place, "", legend_mm=15, height_mm=height_mm) as page:
+        page.land()
+        _circles(page, ordered, MANY_CIRCLES, 62, unit, show)
+        page.name(values, show, biggest(place, values, 6), lambda _: WARM)
+        return to_svg(page.figure)
+
+
+def _circles(page: Sheet, worth: pd.Series, most: int, x_mm: float, unit: str, show: Show) -> None:
+    """The ``most`` largest as circles, largest first so that small ones lie on top; and their key."""
+    drawn = worth[worth.index.isin(page.shapes.index)].head(most)
+    if drawn.empty:
+        return
+    points = page.shapes[drawn.index].representative_point()
+    diameter = LARGEST_MM * np.sqrt(drawn.to_numpy(float) / float(drawn.iloc[0]))
+    page.axes.scatter(
+        points.x,
+        points.y,
+        s=(diameter * MM * 72) ** 2,
+        color=WARM,
+        alpha=0.7,
+        edgecolor="white",
+        linewidth=0.5,
+        zorder=3,
+    )
+    steps = [float(f"{float(drawn.iloc[0]) / part:.2g}") for part in (16, 4, 1)]
+    sizes = [(float(LARGEST_MM * np.sqrt(v / float(drawn.iloc[0]))), show(v)) for v in steps]
+    few = f" ({most} largest markets)" if len(worth) > most else ""
+    page.circles(x_mm, sizes, f"{unit}{few}", WARM)
 
 
 def thirds(values: pd.Series) -> pd.Series:
@@ -171,7 +186,7 @@ def potential_and_share(
         return Picture("potential_and_share", label(title), label(alt), to_svg(page.figure))
 
 
-def _bivariate_key(page, kind: pd.Series, unit: str) -> None:
+def _bivariate_key(page: Sheet, kind: pd.Series, unit: str) -> None:
     wide, high, left = 17.0, 4.6, 62.0
     for p in range(3):
         for s in range(3):
@@ -346,4 +361,12 @@ def reliability(
         return Picture("reliability", label(title), label(alt), to_svg(page.figure))
 
 
-__all__ = ["largest_cause", "misplaced_spend", "money_over_share", "potential_and_share", "reliability", "thirds"]
+__all__ = [
+    "circles",
+    "largest_cause",
+    "misplaced_spend",
+    "money_over_share",
+    "potential_and_share",
+    "reliability",
+    "thirds",
+]

@@ -8,7 +8,9 @@ import pandas as pd
 
 from micromarket.formats import count, listed
 from micromarket.report import figures, maps, style
+from micromarket.report.atlas import Ground
 from micromarket.report.blocks import Block, Desk
+from micromarket.report.potential_map_figures import circles
 from micromarket.report.style import label
 
 CALLOUTS = 3
@@ -32,6 +34,17 @@ def _callouts(shapes: gpd.GeoSeries, values: pd.Series, diverging: bool) -> list
     return chosen
 
 
+def told(unit: str, values: pd.Series, names: pd.Series, show, diverging: bool) -> str:
+    """What a picture of ``values`` by market shows, for those who can't see it."""
+    ordered = values.dropna().sort_index().sort_values(ascending=False, kind="stable")
+    best = listed([f"{label(names[m], 40)} ({show(values[m])})" for m in ordered.index[:3]])
+    alt = f"{unit if 'by market' in unit else unit + ' by market'}. Highest: {best}."
+    if diverging and len(ordered):
+        worst = listed([f"{label(names[m], 40)} ({show(values[m])})" for m in ordered.index[::-1][:3]])
+        alt += f" Lowest: {worst}."
+    return alt
+
+
 def map_or_bars(
     desk: Desk,
     name: str,
@@ -48,12 +61,7 @@ def map_or_bars(
 ) -> Block:
     """A map of ``values`` where the company has borders, otherwise the ranked markets."""
     names = desk.frame["name"]
-    ordered = values.dropna().sort_index().sort_values(ascending=False, kind="stable")
-    best = listed([f"{label(names[m], 40)} ({show(values[m])})" for m in ordered.index[:3]])
-    alt = f"{unit} by market. Highest: {best}."
-    if diverging and len(ordered):
-        worst = listed([f"{label(names[m], 40)} ({show(values[m])})" for m in ordered.index[::-1][:3]])
-        alt += f" Lowest: {worst}."
+    alt = told(unit, values, names, show, diverging)
     if desk.shapes is not None and len(desk.shapes):
         svg = maps.choropleth(
             desk.shapes,
@@ -99,7 +107,12 @@ def cover(desk: Desk, headline_size: float) -> list[Block]:
     if "change" in frame and float(frame["change"].abs().sum()) > 0:
         return drawn("change", "Change of money by market over the plan period", desk.signed, True)
     if desk.potential_ranked and "opportunity" in frame:
-        return drawn("opportunity", "Opportunity by market: margin still to be won", desk.money, False)
+        if desk.shapes is None or not (frame["opportunity"].reindex(desk.shapes.index) > 0).any():
+            return drawn("opportunity", "Opportunity by market: margin still to be won", desk.money, False)
+        place = Ground(frame["name"], frame["region"], desk.shapes, desk.outlines)
+        unit = "Opportunity by market: margin still to be won"
+        svg = circles(place, frame["opportunity"], unit, desk.money, room)
+        return [desk.figure("cover", "", told(unit, frame["opportunity"], frame["name"], desk.money, False), svg)]
     if desk.value_ranked and "clv" in frame and frame["clv"].notna().any():
         loss = bool((frame["clv"] < 0).any())
         return drawn("clv", "What a customer is worth, by market", desk.money, loss)
@@ -109,9 +122,9 @@ def cover(desk: Desk, headline_size: float) -> list[Block]:
         by = segments.set_index("segment").sort_values("clv", ascending=False)
         shown = pd.DataFrame({"value": by["clv"], "low": np.nan, "high": np.nan}).head(12)
         svg = figures.dots_on_bars(shown, "Lifetime value of a customer, by segment", desk.money)
-        told = listed([f"{label(s)} {desk.money(v)}" for s, v in shown["value"].items()])
+        words = listed([f"{label(s)} {desk.money(v)}" for s, v in shown["value"].items()])
         title = "Value differs between segments, not between markets"
-        return [desk.figure("cover", title, f"Lifetime value by segment: {told}.", svg)]
+        return [desk.figure("cover", title, f"Lifetime value by segment: {words}.", svg)]
     if "customers" in frame and frame["customers"].notna().any():
         return drawn("customers", "Active customers by market", count, False)
     return []
