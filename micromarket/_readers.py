@@ -132,6 +132,22 @@ def band(value: Any) -> tuple[float, float]:
     return low, high
 
 
+def mapping(value: Any, readers: Mapping[str, Callable]) -> dict[str, Any]:
+    """A mapping inside a section: each key read by its own reader; an empty value means the default."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"a mapping of {', '.join(readers)}")
+    found = {}
+    for name, inside in value.items():
+        if name not in readers:
+            raise ValueError(did_you_mean(str(name), list(readers)))
+        if inside is not None:
+            try:
+                found[str(name)] = readers[name](inside)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+    return found
+
+
 def weights(value: Any, names: Sequence[str]) -> dict[str, float]:
     """One of ``names``, or a mapping of them to weights from 0 to 1; names that are left out weigh nothing."""
     if isinstance(value, str):

@@ -71,6 +71,25 @@ ARTEFACTS: dict[str, Artefact] = {
         "data", "work/census_coverage.parquet", ("market_id", "source"), _columns("market_id source coverage"),
         "share of each market's area that a census file covers; under a half its figures are empty there",
     ),
+    "lead_steps": Artefact(
+        "data", "work/lead_steps.parquet", ("region", "channel", "stage", "day"),
+        _columns("region channel stage day moved lost open"),
+        "leads of the last three years by the stage they reached (leads: created) and the whole days they stayed in it:"
+        " how many moved on to the next recorded stage, were lost, or are still there (open)",
+    ),
+    "open_leads": Artefact(
+        "data", "work/open_leads.parquet", ("market_id", "segment", "channel", "stage", "day"),
+        _columns("market_id segment channel stage day leads value"),
+        "open leads by the stage they are in and the whole days since they reached it; value: sum, where recorded",
+    ),
+    "lead_reasons": Artefact(
+        "data", "work/lead_reasons.parquet", ("region", "stage", "reason"), _columns("region stage reason leads"),
+        "why leads were lost, by the stage they were in",
+    ),
+    "territories": Artefact(
+        "data", "tables/territories.parquet", ("market_id",), _columns("market_id name region territory manager"),
+        "who answers for a market; territory and manager empty where the company names none",
+    ),
     "accounts": Artefact(
         "data", "work/accounts.parquet", ("market_id",),
         _columns("market_id customers revenue revenue_squares products before lost lost_over_days"),
@@ -168,7 +187,25 @@ ARTEFACTS: dict[str, Artefact] = {
                         _columns("market_id segment period new_customers revenue margin p_attain last_target"),
                         "the contract's targets"),
     "funnel": Artefact("funnel", "tables/funnel.parquet", ("market_id", "segment", "period"),
-                       _columns("market_id segment period leads mql sal sql won"), "the contract's funnel"),
+                       _columns("market_id segment period leads mql sal sql won"),
+                       "the contract's funnel; from_pipeline: wins expected of the leads open today",
+                       _columns("from_pipeline")),
+    "pipeline": Artefact(
+        "funnel", "tables/pipeline.parquet", ("level", "key"),
+        _columns("level key open_leads expected_wins expected_low expected_high needed weekly_need weeks_covered"
+                 " weeks_needed weeks_short acceptance_days accepted rejected waiting overdue"),
+        "open leads against the targets, by company, region and territory. expected_wins: of the open leads within the"
+        " plan, with a 90% range; needed: wins of the plan that have to come from leads there today; weeks_*: the same"
+        " in weeks of the targets. Service level, by company and region: days from MQL to acceptance (median), shares"
+        " accepted and rejected in the end, MQL that wait now, and of those longer than nine in ten accepted ones did",
+    ),
+    "lead_channels": Artefact(
+        "funnel", "tables/lead_channels.parquet", ("channel",),
+        _columns("channel leads mql sal sql won lag_days spend cost_per_lead cost_per_won leads_due"),
+        "last year's leads by channel; mql to won: share of leads that get there in the end (young ones completed);"
+        " lag_days: lead to win; cost_*: last year's spend over leads and over the wins they end in (empty: no spend"
+        " booked); leads_due: the plan's leads at today's mix",
+    ),
     "tests": Artefact("tests", "tables/tests.parquet", ("market_id",), _columns("market_id arm pair test"),
                       "the contract's tests"),
 }  # fmt: skip

@@ -21,7 +21,7 @@ FORMATS = ("pdf", "html", "xlsx")
 PERIODS = ("week", "month", "quarter")
 TABLES = (
     "markets", "customers", "transactions", "customer_summary", "subscriptions", "spend", "outcomes", "leads",
-    "sales_force", "field_notes", "experiments",
+    "prospects", "sales_force", "field_notes", "experiments",
 )  # fmt: skip
 
 
@@ -131,6 +131,19 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class FieldRound:
+    """How far the field's answers move a target.
+
+    ``cap``: largest change, as a share of the target. ``weight``: part of a proposed change that counts, before the
+    region's sum is restored. ``within``: targets add up again inside every region, or only over the company.
+    """
+
+    cap: float = 0.10
+    weight: float = 0.5
+    within: str = "region"
+
+
+@dataclass(frozen=True)
 class Targets:
     """``growth``: of company revenue over the plan period against the same span before; ``attainment``: wanted odds."""
 
@@ -139,6 +152,7 @@ class Targets:
     period: str = "month"
     attainment: float = 0.6
     objective: Objective = field(default_factory=Objective)
+    field_round: FieldRound = field(default_factory=FieldRound)
 
 
 @dataclass(frozen=True)
@@ -176,6 +190,11 @@ class Settings:
         return table in self.data
 
 
+_FIELD_ROUND: dict[str, Callable] = {
+    "cap": read.number(0, 0.5, "a fraction from 0 to 0.5"),
+    "weight": read.number(0, 1, "a fraction from 0 to 1"),
+    "within": read.choice(("region", "company")),
+}
 _READERS: dict[type, dict[str, Callable]] = {
     Company: {"name": read.text, "currency": read.currency},
     PlanPeriod: {"start": read.date, "end": read.date},
@@ -203,6 +222,7 @@ _READERS: dict[type, dict[str, Callable]] = {
         "period": read.choice(PERIODS),
         "attainment": read.number(0.05, 0.95, "a probability from 0.05 to 0.95"),
         "objective": lambda raw: Objective(**read.weights(raw, ("acquire", "deepen", "retain"))),
+        "field_round": lambda raw: FieldRound(**read.mapping(raw, _FIELD_ROUND)),
     },
     Report: {
         "formats": read.choices(FORMATS),

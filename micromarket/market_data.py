@@ -29,6 +29,8 @@ class MarketData:
         Numeric columns of ``markets`` that may explain potential.
     frequency : {"week", "month", None}
         Length of the periods in ``panel`` and ``spend``.
+    lead_steps, open_leads, lead_reasons : DataFrame or None
+        Leads stage by stage: how long they waited and how they left, who waits today, why they fell.
     facts : mapping
         The numbers of the data stage's notes.
     """
@@ -63,4 +65,6 @@ class MarketData:
             frame = getattr(self, table)
             if frame is not None:
                 workspace.write(table, frame)
+        places = ["market_id", "name", "region", "territory", "manager"]
+        workspace.write("territories", pd.DataFrame(self.markets).reindex(columns=places))
         workspace.write_notes("data", self.notes)

@@ -60,6 +60,8 @@ __DATA__
 #   attainment: 0.6              # odds that a target should have
 #   objective: acquire           # new customers; or deepen (cross-sell), retain, or weights {acquire: 1, retain: 0.5}
 
+#   field_round: {cap: 0.10, weight: 0.5, within: region}  # how far the field's answers move a target
+
 # report:
 #   formats: [pdf, html, xlsx]
 #   min_cell: 10                 # groups of fewer customers than this are not shown

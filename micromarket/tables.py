@@ -112,6 +112,12 @@ RULES: dict[str, Rules] = {
         until_as_of=("created_on", "mql_on", "sal_on", "sql_on", "won_on", "lost_on"),
         ordered=(("created_on", "won_on"), ("created_on", "lost_on")),
     ),
+    "prospects": Rules(
+        "one row a person or firm that could buy and is no lead yet; only for the restricted list of"
+        " `micromarket leads`",
+        key=("prospect_id",),
+        references=_TO_MARKETS,
+    ),
     "sales_force": Rules("sales coverage and last year's targets", key=("market_id",), references=_TO_MARKETS),
     "field_notes": Rules("what the people on the ground know", references=_TO_MARKETS, until_as_of=("date",)),
     "experiments": Rules("finished geo experiments", until_as_of=("end",), ordered=(("start", "end"),)),
@@ -182,10 +188,20 @@ _COLUMNS: dict[str, dict[str, pa.Column]] = {
         "won_on": _date("day it was won"),
         "lost_on": _date("day it was lost"),
         "value": _money("expected or closed value"),
+        "rejected_reason": _text("why sales sent it back"),
+        "lost_reason": _text("why it was lost"),
+    },
+    "prospects": {
+        "prospect_id": _text("the prospect's id", required=True),
+        "market_id": _text("market, where known"),
+        "segment": _text("marketing segment"),
+        "channel": _text("channel that would reach it"),
+        "value": _money("expected value"),
     },
     "sales_force": {
         "market_id": _MARKET,
         "territory": _text("sales territory", required=True),
+        "manager": _text("who answers for the market's target"),
         "reps": _column("number", "full-time sales people", pa.Check.ge(0), unit="persons"),
         "capacity": _column("number", "new customers its reps can win in a year", pa.Check.ge(0), unit="count"),
         "last_target": _money("last year's revenue target"),

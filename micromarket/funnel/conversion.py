@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from micromarket.funnel.lifetable import LifeTables
 from micromarket.periods import month_number
 
 STAGES = ("mql", "sal", "sql", "won")
@@ -27,6 +28,14 @@ class Conversion:
         Share of leads that reach each stage in the end.
     cells : DataFrame
         market_id, segment and one column a stage: share of the cell's leads that reach it (0 to 1).
+    channels : DataFrame
+        channel (sorted), leads (count behind the rates) and one column a stage: share of the channel's leads.
+    placed : DataFrame
+        market_id, segment (``All`` where leads name none of the plan's), channel and one column a stage: the same of
+        the leads of a cell that came through a channel.
+    lags : array of shape (cells, stages)
+        Mean days to the win, of leads that are won, from the day they are created and from the stages before the
+        win; rows as ``cells``.
     lag_days : float
         Mean days from a lead to its win.
     leads, won : int
@@ -38,6 +47,9 @@ class Conversion:
     stages: tuple[str, ...]
     company: dict[str, float]
     cells: pd.DataFrame
+    channels: pd.DataFrame
+    placed: pd.DataFrame
+    lags: np.ndarray
     lag_days: float
     leads: int
     won: int
@@ -76,13 +88,40 @@ def _mature_lag(leads: pd.DataFrame, age: np.ndarray) -> float:
     return mean
 
 
-def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Timestamp) -> Conversion | None:
+def _exponential(age: np.ndarray, lag: float, stages: int) -> np.ndarray:
+    """Share (stages + 1, n) of those who ever get to a stage who are there by ``age`` days; the first are all leads."""
+    parts = np.arange(1, stages + 1)[:, None] * lag / stages
+    return np.vstack([np.ones_like(age), 1 - np.exp(-age / np.maximum(parts, 1e-9))])
+
+
+def _by_life_table(
+    tables: LifeTables, stages: tuple[str, ...], channel: pd.Series, month: pd.Series, as_of: pd.Timestamp
+) -> np.ndarray:
+    """As :func:`_exponential`, from the life tables: the mean over the days of the month of creation up to today."""
+    reached = tables.reached()
+    total = reached[:, :, -1:]
+    share = np.where(total > 0, reached / np.maximum(total, 1e-300), 1.0)
+    row = tables.position(channel)
+    at = [0, *(tables.stages.index(s) if s != "won" else len(tables.stages) for s in stages)]
+    oldest = np.maximum((as_of - month).dt.days.to_numpy(), 0)
+    youngest = np.maximum(oldest - month.dt.days_in_month.to_numpy() + 1, 0)
+    out = np.zeros((len(at), len(row)))
+    for point in (np.arange(8) + 0.5) / 8:
+        step = ((youngest + point * (oldest - youngest)) // tables.width).astype(int)
+        out += share[row[None, :], np.array(at)[:, None], np.minimum(step, tables.steps - 1)[None, :]] / 8
+    return np.maximum(out, 1e-9)
+
+
+def estimate_conversion(
+    leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Timestamp, tables: LifeTables | None = None
+) -> Conversion | None:
     """Conversion rates of every cell from the company's own leads.
 
-    Rates shrink from market x segment x channel to channel to company (beta-binomial empirical Bayes); where leads name
-    none of the segments in ``cells`` (these may follow from what customers did later), from market x channel. A lead
-    created ``a`` days ago counts with the share of leads that would have got that far by now, ``1 - exp(-a / lag)``;
-    the lag to an earlier stage is the same part of the whole lag as the stage's place in the funnel.
+    Rates shrink from market x segment x channel to channel to company (beta-binomial empirical Bayes); where leads
+    name none of the segments in ``cells`` (these may follow from what customers did later), from market x channel. A
+    lead created ``a`` days ago counts with the share of leads of its channel that would have got that far by now: by
+    the life tables; without them by ``1 - exp(-a / lag)``, the lag to an earlier stage being the same part of the
+    whole lag as the stage's place in the funnel.
 
     Parameters
     ----------
@@ -91,6 +130,8 @@ def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Time
     cells : DataFrame
         market_id, segment: the rows wanted.
     as_of : Timestamp
+    tables : LifeTables, optional
+        Of the same leads.
 
     Returns
     -------
@@ -112,6 +153,7 @@ def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Time
     for earlier, later in reversed(list(pairwise(stages))):
         leads[earlier] = np.maximum(leads[earlier], leads[later])  # whoever was won has passed every stage
     leads["leads"] = np.maximum(leads["leads"], leads[stages[0]])
+    known = tables is not None and all(s == "won" or s in tables.stages for s in stages)
     age = np.maximum((as_of - pd.to_datetime(leads["month"])).dt.days.to_numpy(float) - _DAYS / 2, 1.0)
     lag = _mature_lag(leads, age)
 
@@ -123,13 +165,16 @@ def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Time
     placed = leads["market_id"].notna() & (leads["segment"].notna() | whole_market)
     if whole_market:
         leads["segment"] = "All"
+    if tables is not None and known:
+        done = _by_life_table(tables, stages, leads["channel"], pd.to_datetime(leads["month"]), as_of)
+    else:
+        done = _exponential(age, lag, len(stages))
     exposure = {}
     previous = "leads"
     for position, stage in enumerate(stages, start=1):
-        done = 1 - np.exp(-age / max(lag * position / len(stages), 1e-9))
-        before = 1 - np.exp(-age / max(lag * (position - 1) / len(stages), 1e-9)) if position > 1 else 1.0
         # leads that reached the stage before and had the time for this one
-        exposure[stage] = np.maximum(leads[previous].to_numpy(float) * done / before, leads[stage].to_numpy(float))
+        part = np.minimum(done[position] / done[position - 1], 1.0)
+        exposure[stage] = np.maximum(leads[previous].to_numpy(float) * part, leads[stage].to_numpy(float))
         previous = stage
     table = leads[[*keys, "leads", *stages]].copy()
     for stage in stages:
@@ -152,6 +197,7 @@ def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Time
         by_channel[f"reach_{stage}"], by_cell[f"reach_{stage}"] = reach_channel, reach_cell
 
     # a cell's leads come through channels: its own mix, leaning on the company's with the weight of 20 leads
+    placed_rates = by_cell[keys].assign(**{s: by_cell[f"reach_{s}"] for s in stages})
     wanted = cells[["market_id", "segment"]].drop_duplicates()
     mix = by_channel["leads"] / by_channel["leads"].sum()
     own = by_cell.assign(extra=by_cell["leads"])
@@ -169,8 +215,33 @@ def estimate_conversion(leads: pd.DataFrame, cells: pd.DataFrame, as_of: pd.Time
         wanted[stage] = np.clip((own_part + 20 * base) / (total + 20), 1e-6, 1.0)
     for earlier, later in reversed(list(pairwise(stages))):
         wanted[earlier] = np.maximum(wanted[earlier], wanted[later])
+    # days to the win by channel, and by cell as its wins are mixed
+    start = np.array([0, *(tables.stages.index(s) for s in stages[:-1])]) if tables is not None and known else None
+    if tables is not None and start is not None:
+        days = tables.days_to_win()[tables.position(by_channel.index.to_series())][:, start]
+    else:
+        days = np.tile(lag * np.arange(len(stages), 0, -1) / len(stages), (len(by_channel), 1))
+    wins = (mix * by_channel["reach_won"]).to_numpy()
+    average = days.T @ wins / wins.sum() if wins.sum() > 0 else days.mean(axis=0)
+    if tables is not None and known:
+        lag = float(average[0])
+    weight = own["leads"] * own["reach_won"]
+    pseudo = 20 * max(float(wins.sum()), 1e-9)
+    groups = [own["market_id"], own["segment"]]
+    in_cell = weight.groupby(groups).sum().reindex(row).fillna(0.0).to_numpy()
+    own_days = [
+        (weight * days[at_channel, k]).groupby(groups).sum().reindex(row).fillna(0.0) for k in range(len(stages))
+    ]
+    wanted_lags = (np.column_stack(own_days) + pseudo * average) / (in_cell + pseudo)[:, None]
+    channels = by_channel[["leads"]].assign(**{s: by_channel[f"reach_{s}"] for s in stages}).reset_index()
+    wanted = wanted.reset_index(drop=True)
     count, won = float(leads["leads"].sum()), float(leads["won"].sum())
     unplaced = float(leads.loc[~placed, "leads"].sum() / count)
     if cells is not asked:  # leads name none of the plan's segments: a market's rates are those of all its segments
+        wanted = wanted.assign(_row=np.arange(len(wanted)))
         wanted = asked.merge(wanted.drop(columns="segment"), on="market_id", how="left")
-    return Conversion(stages, company, wanted.reset_index(drop=True), lag, round(count), round(won), unplaced)
+        wanted_lags = wanted_lags[wanted.pop("_row").to_numpy(int)]
+    return Conversion(
+        stages, company, wanted.reset_index(drop=True), channels, placed_rates, wanted_lags, lag, round(count),
+        round(won), unplaced,
+    )  # fmt: skip

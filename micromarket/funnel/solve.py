@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from micromarket.config import Settings
-from micromarket.funnel.conversion import STAGES, Conversion, estimate_conversion
+from micromarket.funnel.conversion import STAGES, estimate_conversion
+from micromarket.funnel.lifetable import life_tables
+from micromarket.funnel.pipeline import Projection, coverage, project, through_leads
+from micromarket.funnel.service import COLUMNS as SERVICE
+from micromarket.funnel.service import lead_channels, rejection_reasons, service_levels
+from micromarket.funnel.words import notes_of
 from micromarket.market_data import MarketData
-from micromarket.notes import Assumption, Check, Notes
+from micromarket.notes import Notes
 from micromarket.rounding import largest_remainder, spread_whole
 from micromarket.workspace import Workspace
 
-_FEW_WINS = 30
 _COLUMNS = ("leads", *STAGES)
 
 
 @dataclass(frozen=True)
 class FunnelResult:
-    """The table ``funnel`` (``None``: can't be told, the notes say why) and the stage's notes.
+    """The table ``funnel`` (``None``: can't be told, the notes say why), what stands behind it, the stage's notes.
 
     ``won`` equals the target's new customers, row by row. ``leads`` have to be *created*, and ``mql``, ``sal``, ``sql``
     reached, in the period; whole counts, empty for stages that the company does not record. In the notes, ``rates`` are
-    shares of leads that reach a stage; ``lag_days`` is the mean time from a lead to its win.
+    shares of leads that reach a stage; ``lag_days`` is the mean time from a lead to its win. ``from_pipeline`` (where
+    open leads are known) are the wins expected of the leads open today. ``pipeline``: open leads against the need, with
+    service levels; ``channels``: what each channel's leads end in and cost (see the artefacts).
     """
 
     funnel: pd.DataFrame | None
     notes: Notes
+    pipeline: pd.DataFrame | None = None
+    channels: pd.DataFrame | None = None
 
     def write(self, workspace: Workspace) -> None:
-        """Leaves the table, if any, and the notes in ``workspace``."""
-        if self.funnel is not None:
-            workspace.write("funnel", self.funnel)
+        """Leaves the tables, if any, and the notes in ``workspace``."""
+        for name, frame in (("funnel", self.funnel), ("pipeline", self.pipeline), ("lead_channels", self.channels)):
+            if frame is not None:
+                workspace.write(name, frame)
         workspace.write_notes("funnel", self.notes)
 
 
@@ -64,7 +71,9 @@ def back_solve(
                         " unknown. Benchmarks of others are not used in their place.")  # fmt: skip
     targets = targets.sort_values(["market_id", "segment", "period"], kind="stable").reset_index(drop=True)
     cells = targets[["market_id", "segment"]].drop_duplicates().reset_index(drop=True)
-    conversion = estimate_conversion(data.leads, cells, pd.Timestamp(settings.as_of))
+    tables = life_tables(data.lead_steps) if data.lead_steps is not None and len(data.lead_steps) else None
+    as_of = pd.Timestamp(settings.as_of)
+    conversion = estimate_conversion(data.leads, cells, as_of, tables)
     if conversion is None:
         return _nothing("No funnel: none of the leads in the data was won yet, so no rate can be told.")
 
@@ -77,9 +86,9 @@ def back_solve(
     steps = ["leads", *conversion.stages[:-1]]
     for position in range(len(steps) - 1, -1, -1):
         stage = steps[position]
-        lag = conversion.lag_days * (len(steps) - position) / len(steps) / days
-        share = reach[stage] if stage in reach else np.ones(len(cells))
-        needed = won.sum(axis=1) * share / reach["won"]
+        lag = conversion.lags[:, position] / days
+        part = reach[stage] if stage in reach else np.ones(len(cells))
+        needed = won.sum(axis=1) * part / reach["won"]
         whole = np.maximum(largest_remainder(needed), later.sum(axis=1))
         # a period can't hold fewer than the next stage has in it: those first, the rest as the lag has it
         later = later + spread_whole(whole - later.sum(axis=1), _surplus(_earlier(won, lag), whole, later))
@@ -88,18 +97,41 @@ def back_solve(
     for column in _COLUMNS:
         table[column] = counts[column].ravel() if column in counts else pd.array([pd.NA] * len(table), dtype="Int64")
         table[column] = table[column].astype("Int64")
-    return FunnelResult(table, _notes(table, conversion, won))
+    share = through_leads(data.leads, conversion, data.history, as_of)
+    channels = lead_channels(data.leads, conversion, tables, data.spend, int(table["leads"].sum()), as_of)
+    projection, pipeline = None, None
+    if tables is not None and data.open_leads is not None:
+        projection = project(data.open_leads, tables, conversion, targets, settings, share)
+        table["from_pipeline"] = projection.by_period.ravel()
+        pipeline = _pipeline(projection, data, settings.report.min_cell)
+    reasons = rejection_reasons(data.lead_reasons, settings.report.min_cell)
+    notes = notes_of(table, conversion, won, share, channels, pipeline, projection, reasons)
+    return FunnelResult(table, notes, pipeline, channels)
+
+
+def _pipeline(projection: Projection, data: MarketData, min_cell: int) -> pd.DataFrame:
+    """Coverage and service level; counts of fewer leads than ``min_cell`` are left empty."""
+    table = coverage(projection, data.markets)
+    service = service_levels(data.lead_steps)
+    table = table.merge(service, on=["level", "key"], how="left")
+    for column in SERVICE:
+        table[column] = table[column].astype(float)
+    for column in ("open_leads", "waiting", "overdue"):
+        table[column] = table[column].where((table[column] >= min_cell) | (table[column] == 0))
+    return table
 
 
 def _nothing(why: str) -> FunnelResult:
     return FunnelResult(None, Notes(warnings=(why,)))
 
 
-def _earlier(won: np.ndarray, periods: float) -> np.ndarray:
-    """``won`` moved ahead in time by a (fractional) number of periods, around the end; row sums are kept."""
-    whole = int(np.floor(periods))
-    part = periods - whole
-    return (1 - part) * np.roll(won, -whole, axis=1) + part * np.roll(won, -whole - 1, axis=1)
+def _earlier(won: np.ndarray, periods: np.ndarray) -> np.ndarray:
+    """``won`` moved ahead in time by a (fractional) number of periods, row by row, around the end; sums are kept."""
+    whole = np.floor(periods).astype(int)[:, None]
+    part = periods[:, None] - whole
+    at = np.arange(won.shape[1])[None, :] + whole
+    now, then = (np.take_along_axis(won, (at + k) % won.shape[1], axis=1) for k in (0, 1))
+    return (1 - part) * now + part * then
 
 
 def _surplus(profile: np.ndarray, totals: np.ndarray, floor: np.ndarray) -> np.ndarray:
@@ -107,36 +139,3 @@ def _surplus(profile: np.ndarray, totals: np.ndarray, floor: np.ndarray) -> np.n
     sums = profile.sum(axis=1, keepdims=True)
     wanted = np.where(sums > 0, profile / np.where(sums > 0, sums, 1), 1 / profile.shape[1]) * totals[:, None]
     return np.maximum(wanted - floor, 0.0)
-
-
-def _notes(table: pd.DataFrame, conversion: Conversion, won: np.ndarray) -> Notes:
-    recorded = [c for c in _COLUMNS if c == "leads" or c in conversion.stages]
-    numbers: dict[str, Any] = {
-        "total": {c: int(table[c].sum()) if c in recorded else None for c in _COLUMNS},
-        "rates": {s: conversion.company.get(s) for s in STAGES},
-        "lag_days": round(conversion.lag_days, 1),
-        "source": f"own leads: {conversion.leads:,} leads, {conversion.won:,} won",
-        "unplaced_share": conversion.unplaced,
-    }
-    warnings = []
-    if conversion.won < _FEW_WINS:
-        warnings.append(f"Only {conversion.won} leads were won so far: the rates behind the leads needed are rough.")
-    if conversion.unplaced > 0.05:
-        warnings.append(f"{conversion.unplaced:.0%} of the leads name no market or no segment. They count for the rates"
-                        " of their channel, so markets differ less in this funnel than they may in truth.")  # fmt: skip
-    if int(won.sum()) == 0:
-        warnings.append("The targets ask for no new customers, so no leads are needed for them.")
-    assumptions = (
-        Assumption("Every new customer is won through a lead, in today's mix of channels", "default of ours"),
-        Assumption(f"A lead takes {conversion.lag_days:.0f} days to be won; the leads that win after the plan's end are"
-                   " as many as those open at its start", "own leads; steady pipeline"),
-        Assumption("The time from lead to win is exponential: leads too young to be decided count in part",
-                   "default of ours"),
-    )  # fmt: skip
-    order = [table[c].to_numpy(dtype=float) for c in recorded]
-    falling = all((a >= b).all() for a, b in pairwise(order))
-    checks = (
-        Check("won equals the targets' new customers", int(table["won"].sum()) == int(won.sum())),
-        Check("no stage holds more than the one before it", falling),
-    )
-    return Notes(numbers, assumptions, tuple(warnings), checks)

@@ -25,10 +25,11 @@ from micromarket.summarise.customers import (
     records_begin_on,
 )
 from micromarket.summarise.history import market_cells, market_history
+from micromarket.summarise.lead_steps import lead_steps
 from micromarket.summarise.leads import leads_by_month
 from micromarket.summarise.panel import current_spend, frequency_and_anchor, market_panel, spend_by_period
 
-_SALES = ("territory", "reps", "capacity", "last_target", "last_actual")
+_SALES = ("territory", "manager", "reps", "capacity", "last_target", "last_actual")
 
 
 def summarise(dataset: Dataset) -> MarketData:
@@ -57,6 +58,7 @@ def summarise(dataset: Dataset) -> MarketData:
     current, covered_days = current_spend(dataset, markets, spend, frequency)
     accounts, products = account_depth(dataset, customers, records_begin)
     segmentation = describe_segments(dataset, customers, rules)
+    steps = lead_steps(dataset)
     notes = _notes(
         dataset, segmentation, markets, cells, history, spend, frequency, covered_days, purchases, records_begin
     )
@@ -69,6 +71,9 @@ def summarise(dataset: Dataset) -> MarketData:
         spend=spend,
         current=current,
         leads=leads_by_month(dataset),
+        lead_steps=None if steps is None else steps.steps,
+        open_leads=None if steps is None else steps.open_leads,
+        lead_reasons=None if steps is None else steps.reasons,
         accounts=accounts,
         products=products,
         features=dataset.features,
@@ -85,8 +90,9 @@ def _markets(dataset: Dataset, customers: ibis.Table) -> pd.DataFrame:
         markets = markets.merge(force[[c for c in ("market_id", *_SALES) if c in force]], on="market_id", how="left")
     for column in _SALES:
         if column not in markets.columns:
-            markets[column] = None if column == "territory" else float("nan")
-    markets["territory"] = markets["territory"].astype("str").where(markets["territory"].notna(), None)
+            markets[column] = None if column in ("territory", "manager") else float("nan")
+    for column in ("territory", "manager"):
+        markets[column] = markets[column].astype("str").where(markets[column].notna(), None)
     return markets
 
 
