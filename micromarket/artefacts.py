@@ -61,16 +61,6 @@ ARTEFACTS: dict[str, Artefact] = {
         "leads by month of creation, and how many of them got how far; lag_days: mean days from created to won."
         " market_id or segment empty where the lead has none",
     ),
-    "market_map": Artefact(
-        "data", "tables/market_map.parquet", ("original_id",),
-        _columns("original_id original_name market_id name lead"),
-        "where markets were joined: each market of the company's files and the one of the plan it is part of; lead: it"
-        " gave that its name",
-    ),
-    "census_coverage": Artefact(
-        "data", "work/census_coverage.parquet", ("market_id", "source"), _columns("market_id source coverage"),
-        "share of each market's area that a census file covers; under a half its figures are empty there",
-    ),
     "lead_steps": Artefact(
         "data", "work/lead_steps.parquet", ("region", "channel", "stage", "day"),
         _columns("region channel stage day moved lost open"),
@@ -101,6 +91,16 @@ ARTEFACTS: dict[str, Artefact] = {
         "data", "work/products.parquet", ("market_id", "product"),
         _columns("market_id product customers purchases revenue"),
         "market x product: active customers who hold it, purchases (or contracts) and revenue of a year",
+    ),
+    "market_map": Artefact(
+        "data", "tables/market_map.parquet", ("original_id",),
+        _columns("original_id original_name market_id name lead"),
+        "where markets were joined: each market of the company's files and the one of the plan it is part of; lead: it"
+        " gave that its name",
+    ),
+    "census_coverage": Artefact(
+        "data", "work/census_coverage.parquet", ("market_id", "source"), _columns("market_id source coverage"),
+        "share of each market's area that a census file covers; under a half its figures are empty there",
     ),
     # --- value --------------------------------------------------------------------------------------------------
     "value_cells": Artefact(

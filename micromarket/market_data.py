@@ -12,8 +12,9 @@ from micromarket.notes import Notes
 from micromarket.workspace import Workspace
 
 _TABLES = ("markets", "neighbours", "cells", "history", "panel", "spend", "current", "leads", "accounts",
-           "products")  # fmt: skip
-_OPTIONAL = ("neighbours", "panel", "spend", "current", "leads", "accounts", "products")
+           "products", "market_map", "census_coverage", "lead_steps", "open_leads", "lead_reasons")  # fmt: skip
+_OPTIONAL = ("neighbours", "panel", "spend", "current", "leads", "accounts", "products", "market_map",
+             "census_coverage", "lead_steps", "open_leads", "lead_reasons")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class MarketData:
         Numeric columns of ``markets`` that may explain potential.
     frequency : {"week", "month", None}
         Length of the periods in ``panel`` and ``spend``.
+    market_map, census_coverage : DataFrame or None
+        What became of the company's own markets where some were joined; how far its census files reach.
     lead_steps, open_leads, lead_reasons : DataFrame or None
         Leads stage by stage: how long they waited and how they left, who waits today, why they fell.
     facts : mapping
@@ -45,6 +48,11 @@ class MarketData:
     leads: pd.DataFrame | None = None
     accounts: pd.DataFrame | None = None
     products: pd.DataFrame | None = None
+    market_map: pd.DataFrame | None = None
+    census_coverage: pd.DataFrame | None = None
+    lead_steps: pd.DataFrame | None = None
+    open_leads: pd.DataFrame | None = None
+    lead_reasons: pd.DataFrame | None = None
     features: tuple[str, ...] = ()
     frequency: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
