@@ -94,8 +94,8 @@ def border_lengths(markets: pd.DataFrame, pairs: pd.DataFrame) -> pd.Series:
         near = 1e3 * TOUCHING_KM
         edge = shapely.boundary(shapes[each[:, 0]])
         shared = shapely.length(shapely.intersection(edge, shapely.buffer(shapes[each[:, 1]], near, quad_segs=2)))
-        # two corners that meet lie within reach of one another for a few steps: that is no common border
-        km[loose] = (np.where(shared > 4 * near, shared, 0.0) / 1e3)[back.ravel()]
+        # reach goes past both ends; two corners that meet lie within it for a few steps, which is no common border
+        km[loose] = (np.where(shared > 4 * near, shared - 2 * near, 0.0) / 1e3)[back.ravel()]
     out[:] = km
     return out
 

@@ -19,7 +19,7 @@ from micromarket.geography.points import assign_points
 from micromarket.geography.shapes import local_crs, usable_geometry
 
 LEAST_COVERED = 0.5
-_OVERLAP = 1.01  # areas that share more than a hundredth of themselves are no neighbours with sloppy borders
+_SLOPPY = 0.01  # areas that share more than this part of themselves are no neighbours with sloppy borders
 
 
 @dataclass(frozen=True)
@@ -182,19 +182,38 @@ def _overlap(source: gpd.GeoDataFrame, markets: gpd.GeoDataFrame) -> _Overlap:
     share = coo_array((np.where(point[m], 0.0, km2) / np.where(whole[s] > 0, whole[s], np.inf), (m, s)), shape=shape)
     share = share.tocsr()
     warnings = []
-    inside = np.asarray(share.sum(axis=0)).ravel()
-    over = inside > 1.0
-    if (inside > _OVERLAP).any():
-        n = int((inside > _OVERLAP).sum())
-        warnings.append(f"Markets overlap one another: {n:,} areas lie in several and are split between them.")
-    share = csr_array(share / np.where(over, inside, 1.0)[None, :])
-    twice = np.asarray(area.sum(axis=1)).ravel() > _OVERLAP * np.where(size > 0, size, np.inf)
+    split, pairs = _overlap_one_another(left, size)
+    if pairs:
+        share = csr_array(share * split[:, None])
+        warnings.append(f"{pairs:,} pairs of markets overlap: what lies in both is split between them.")
+    inside = np.minimum(np.asarray(share.sum(axis=0)).ravel(), 1.0)
+    twice = np.asarray(area.sum(axis=1)).ravel() > (1 + _SLOPPY) * np.where(size > 0, size, np.inf)
     if twice.any():
         warnings.append(
             f"Areas of the source overlap one another in {int(twice.sum()):,} markets: what they count counts twice."
         )
     countable = ~point & (size > 0)
-    return _Overlap(area, share, size, np.minimum(inside, 1.0), countable, False, tuple(warnings))
+    return _Overlap(area, share, size, inside, countable, False, tuple(warnings))
+
+
+def _overlap_one_another(shapes: np.ndarray, km2: np.ndarray) -> tuple[np.ndarray, int]:
+    """What is left of each market's claim where markets lie on one another (1: all), and how many pairs do."""
+    claim = np.ones(len(shapes))
+    solid = np.flatnonzero(shapely.get_dimensions(shapes) == 2)
+    # of two that overlap, one at least has edges inside the other: few have, and only they are cut
+    odd = np.flatnonzero(~shapely.is_empty(shapely.coverage_invalid_edges(shapes[solid])))
+    o, other = shapely.STRtree(shapes[solid]).query(shapes[solid[odd]])
+    each = np.unique(np.sort(np.column_stack([odd[o], other]), axis=1), axis=0)
+    a, b = solid[each[each[:, 0] < each[:, 1]]].T
+    box_a, box_b = shapely.bounds(shapes[a]), shapely.bounds(shapes[b])
+    sides = np.minimum(box_a[:, 2:], box_b[:, 2:]) - np.maximum(box_a[:, :2], box_b[:, :2])
+    near = sides.prod(axis=1) / 1e6 > _SLOPPY * np.minimum(km2[a], km2[b])  # boxes share at least what shapes share
+    a, b = a[near], b[near]
+    both = shapely.area(shapely.intersection(shapes[a], shapes[b])) / 1e6
+    real = both > _SLOPPY * np.minimum(km2[a], km2[b])
+    for one in (a[real], b[real]):
+        np.add.at(claim, one, both[real] / km2[one])
+    return 1.0 / claim, int(real.sum())
 
 
 def _of_points(source: gpd.GeoSeries, markets: gpd.GeoDataFrame, shape: tuple[int, int]) -> _Overlap:

@@ -217,7 +217,7 @@ def in_merged_tables(
     ids = found[["original_id", "market_id"]]
     here, there = local.put("_market_map", ids), engine.put("_market_map", ids)
     for name, table in tables.items():
-        if name in ("customers", "spend", "outcomes", "leads", "prospects") and "market_id" in table.columns:
+        if name in ("customers", "spend", "outcomes", "leads") and "market_id" in table.columns:
             out[name] = in_merged_markets(name, table, there if name in CUSTOMER_TABLES else here)
         elif name in ("sales_force", "field_notes", "experiments"):
             frame, dropped = small_in_merged_markets(name, table.to_pandas(), found)

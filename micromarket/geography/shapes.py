@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -98,12 +100,50 @@ def usable_geometry(markets: pd.DataFrame) -> gpd.GeoSeries | None:
     broken = ~(shapely.is_valid(values) | shapely.is_missing(values))
     values[broken] = [_areas_only(g) for g in shapely.make_valid(values[broken])]
     geometry = gpd.GeoSeries(values, crs=geometry.crs).to_crs(WGS84)
-    values = np.asarray(geometry)
+    values = _cut_at_date_line(np.array(geometry))
     bounds = shapely.bounds(values)
     sound = np.isfinite(bounds).all(axis=1) & (np.abs(bounds[:, [1, 3]]) <= 90).all(axis=1) & ~shapely.is_empty(values)
     out = np.full(len(values), None, dtype=object)
     out[sound] = values[sound]
     return gpd.GeoSeries(out, crs=WGS84) if sound.any() else None
+
+
+def _cut_at_date_line(shapes: np.ndarray) -> np.ndarray:
+    """Shapes that reach beyond 180 degrees, or are drawn the long way round the globe, in two parts (RFC 7946, 3.1.9).
+
+    An edge of more than 180 degrees that doesn't end on the date line can only be a short one across it.
+    """
+    bounds = shapely.bounds(shapes)
+    beyond = (bounds[:, 2] > 180.0) | (bounds[:, 0] < -180.0)
+    wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180.0)
+    if len(wide):
+        parts, owner = shapely.get_parts(shapes[wide], return_index=True)
+        rings, part = shapely.get_rings(parts, return_index=True)
+        xy, ring = shapely.get_coordinates(rings, return_index=True)
+        step = np.abs(np.diff(xy[:, 0]))
+        jump = (ring[1:] == ring[:-1]) & (step > 180.0) & (step < 359.999)
+        # only the parts that jump: the others of the same market lie where they are drawn
+        for p in np.unique(part[ring[1:][jump]]):
+            parts[p] = shapely.transform(parts[p], _eastward)
+        for o in np.unique(owner[part[ring[1:][jump]]]):
+            shapes[wide[o]] = shapely.multipolygons(parts[owner == o])
+            beyond[wide[o]] = True
+    for i in np.flatnonzero(beyond):
+        shape = shapes[i] if shapely.is_valid(shapes[i]) else _areas_only(shapely.make_valid(shapes[i]))
+        pieces = [
+            shapely.transform(shapely.intersection(shape, shapely.box(-180 + turn, -90, 180 + turn, 90)), _turned(turn))
+            for turn in (-360, 0, 360)
+        ]
+        shapes[i] = _areas_only(shapely.union_all([piece for piece in pieces if not piece.is_empty]))
+    return shapes
+
+
+def _eastward(xy: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]])
+
+
+def _turned(degrees: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda xy: xy - np.array([degrees, 0.0])
 
 
 def _areas_only(shape: shapely.Geometry) -> shapely.Geometry:
@@ -116,7 +156,11 @@ def _areas_only(shape: shapely.Geometry) -> shapely.Geometry:
 
 def local_crs(geometry: gpd.GeoSeries) -> CRS:
     """Lambert azimuthal equal-area round the markets' centre (EPSG:6933 for markets all over the world)."""
-    bounds = shapely.bounds(np.asarray(geometry))
+    shapes = np.asarray(geometry)
+    bounds = shapely.bounds(shapes)
+    cut = bounds[:, 2] - bounds[:, 0] > 180.0  # on both sides of the date line: its bounds go round the globe
+    if cut.any():
+        bounds = np.vstack([bounds[~cut], shapely.bounds(shapely.get_parts(shapes[cut]))])
     middle = np.radians((bounds[:, 0] + bounds[:, 2]) / 2)
     # markets on both sides of the date line have their centre between them, not at Greenwich
     lon0 = float(np.degrees(np.arctan2(np.sin(middle).mean(), np.cos(middle).mean())))
