@@ -53,6 +53,26 @@ def refused(plan: dict, scores: pd.DataFrame, run: Path) -> None:
         assert sheet.cell(2, head.index(column) + 1).font.color.rgb.endswith("A0A8B0"), f"{column} in grey"
 
 
+def looks_right_to_a_brazilian(scores: pd.DataFrame, stats: Path) -> None:
+    """Buyers per inhabitant: the South-East leads, the South follows, the North comes last; money is in the capitals."""
+    by = scores.set_index("market_id")
+    expected = by["potential_customers"] - by["headroom"]
+    people = pd.read_parquet(stats).set_index("ibge_code")["population_2017"].reindex(by.index)
+    part = by.index.str[0]  # IBGE: 1 North, 2 North-East, 3 South-East, 4 South, 5 Centre-West
+    penetration = expected.groupby(part).sum() / people.groupby(part).sum()
+    assert penetration.sort_values(ascending=False).index.tolist() == ["3", "4", "5", "2", "1"]
+    assert penetration["3"] > 3 * penetration["1"]
+    state = expected.groupby(by.index.str[:2]).sum() / people.groupby(by.index.str[:2]).sum()
+    assert set(state.nlargest(3).index) == {"35", "33", "53"}, "São Paulo, Rio de Janeiro and the capital lead"
+    assert by["opportunity"].nlargest(3).index.tolist()[:2] == ["3550308", "3304557"], "São Paulo, then Rio"
+
+
+def svgs_of(notebook: Path) -> list[str]:
+    outputs = [o for c in json.loads(notebook.read_text())["cells"] for o in c.get("outputs", [])]
+    data = ["".join(o.get("data", {}).get(kind, "")) for o in outputs for kind in ("text/html", "image/svg+xml")]
+    return [text for text in data if "<svg" in text]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("example", ["superstore/plan.yml", "telco/plan.yml", "telco/plan_zip.yml", "olist/plan.yml"])
 def test_example(example: str, repo: Path, shared_data: Path, tmp_path: Path) -> None:
@@ -103,3 +123,10 @@ def test_example(example: str, repo: Path, shared_data: Path, tmp_path: Path) ->
         bands = sorted(s["clv"] for s in plan["segments"]["list"])
         assert bands[-1] > 5 * bands[0]
         assert not plan["headline"].startswith("Steer")
+        looks_right_to_a_brazilian(
+            scores, pd.read_parquet(shared_data / "real/brazil_geo/br_municipality_stats.parquet")
+        )
+        assert " São Paulo (SP) " in text_of(run / "plan.pdf"), "called out on the cover"
+        pictures = svgs_of(run / "notebooks" / "03_potential.ipynb")
+        assert len(pictures) == 8, "without spend no map of it, without levers no fixable cause"
+        assert max(len(p) for p in pictures) < 1_000_000, "maps of 5,570 markets stay small"
