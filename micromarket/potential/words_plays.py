@@ -70,8 +70,8 @@ def group_assumptions(grouping: Grouping) -> Iterator[Assumption]:
     """That groups are those of the run before."""
     if grouping.kept:
         yield Assumption(
-            f"Peer groups are those of the run before; {grouping.moved:,} of {grouping.known:,} markets changed group,"
-            " as they clearly became like another one.",
+            "Peer groups are those of the run before. A market changes group only once it has clearly become like"
+            f" another: {grouping.moved:,} of {grouping.known:,} did.",
             "previous_run in plan.yml",
         )
 

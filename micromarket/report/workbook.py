@@ -54,7 +54,7 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "potential_low": ("Potential, low", "count", "Lower end of the 90% interval of potential"),
     "potential_high": ("Potential, high", "count", "Upper end of the 90% interval of potential"),
     "headroom": ("Customers to win", "count", "Headroom: customers that could still be won"),
-    "opportunity": ("Opportunity", "money", "Headroom times the value of a new customer"),
+    "opportunity": ("Opportunity", "money", "Headroom times the value of a new customer; by targets.objective if set"),
     "opportunity_share": ("Share of opportunity", "percent", "The market's part of the company's opportunity"),
     "peer_group": ("Peer group", "text", "Similar markets it is compared with"),
     "quadrant": ("Quadrant", "text", "Potential against share"),
