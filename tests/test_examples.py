@@ -54,7 +54,7 @@ def refused(plan: dict, scores: pd.DataFrame, run: Path) -> None:
 
 
 def looks_right_to_a_brazilian(scores: pd.DataFrame, stats: Path) -> None:
-    """Buyers per inhabitant: the South-East leads, the South follows, the North comes last; money is in the capitals."""
+    """Buyers per inhabitant: the South-East leads, the South follows, the North comes last; money is in cities."""
     by = scores.set_index("market_id")
     expected = by["potential_customers"] - by["headroom"]
     people = pd.read_parquet(stats).set_index("ibge_code")["population_2017"].reindex(by.index)

@@ -7,6 +7,7 @@ returns a :class:`~micromarket.report.style.Picture` whose title is the finding;
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
 
 from micromarket.formats import compact, count, listed, percent, plural
 from micromarket.report.atlas import Ground, Sheet, Show, biggest, sheet
+from micromarket.report.callouts import far_apart
 from micromarket.report.potential_figures import bars_of_groups, bars_of_markets, cause_colours
 from micromarket.report.style import (
     ACCENT,
@@ -251,8 +253,9 @@ def misplaced_spend(place: Ground, spend: pd.Series, opportunity: pd.Series, sho
     norm = TwoSlopeNorm(0, -size, size)
     with sheet(place, title) as page:
         page.paint(gap, norm, cmap)
-        named = biggest(place, gap, 3)
-        named += biggest(place, -gap, 3, named)
+        # by turns, the larger first: the first of either side has a label before the others take its place
+        turns = [m for pair in zip_longest(over, under) for m in sorted(filter(None, pair), key=lambda m: -abs(gap[m]))]
+        named = far_apart(page.shapes, [m for m in turns if m in page.shapes.index], 6)
         page.scale(62, 50, norm, cmap, "Share of spend minus share of opportunity, points", points, open_low=True)
         page.name(gap, points, named, lambda v: WARM if v > 0 else ACCENT)
         return Picture("misplaced_spend", label(title), label(alt), to_svg(page.figure))
