@@ -81,16 +81,15 @@ ARTEFACTS: dict[str, Artefact] = {
         "who answers for a market; territory and manager empty where the company names none",
     ),
     "accounts": Artefact(
-        "data", "work/accounts.parquet", ("market_id",),
-        _columns("market_id customers revenue revenue_squares products before lost lost_over_days"),
-        "what a market's active customers are worth a year (money; revenue_squares: sum of each one's square), how many"
-        " different products they hold in sum; customers on the books lost_over_days ago, and how many of those are"
-        " gone",
+        "data", "work/accounts.parquet", ("market_id", "segment"),
+        _columns("market_id segment customers revenue revenue_squares products before lost lost_over_days"),
+        "market x segment: what active customers bring a year (money; revenue_squares: sum of each one's square), how"
+        " many different products they hold in sum; customers on the books lost_over_days ago, and how many are gone",
     ),
     "products": Artefact(
-        "data", "work/products.parquet", ("market_id", "product"),
-        _columns("market_id product customers purchases revenue"),
-        "market x product: active customers who hold it, purchases (or contracts) and revenue of a year",
+        "data", "work/products.parquet", ("market_id", "segment", "product"),
+        _columns("market_id segment product customers purchases revenue"),
+        "market x segment x product: active customers who hold it, purchases (or contracts) and revenue of a year",
     ),
     "market_map": Artefact(
         "data", "tables/market_map.parquet", ("original_id",),

@@ -170,7 +170,7 @@ def account_world(m=60, seed=5):
     n = np.full(m, 400.0)
     spend = np.where(member == 0, 300.0, 600.0) * np.where(weak, 0.8, 1.0)
     lost = np.where(weak, 0.3, 0.15)
-    accounts = pd.DataFrame({"market_id": ids, "customers": n, "revenue": n * spend,
+    accounts = pd.DataFrame({"market_id": ids, "segment": "all", "customers": n, "revenue": n * spend,
                              "revenue_squares": n * (spend**2 + 50.0**2), "products": n, "before": n,
                              "lost": rng.binomial(400, lost).astype(float), "lost_over_days": 365.0})  # fmt: skip
     scores = pd.DataFrame(
@@ -198,12 +198,33 @@ def test_objectives_are_worth_what_they_bring():
     assert set(mixed.dominating) == {"acquire", "retain"}
 
 
+def test_a_market_of_few_firms_is_not_taken_for_one_that_sells_them_little():
+    ids = pd.Series([f"m{i:02d}" for i in range(40)])
+    firms = np.linspace(20, 200, 40)
+    parts = [
+        pd.DataFrame({"market_id": ids, "segment": s, "customers": n, "revenue": each * n, "products": n, "before": n,
+                      "revenue_squares": n * each**2 * 1.01, "lost": 0.1 * n, "lost_over_days": 365.0})
+        for s, n, each in (("firms", firms, 1000.0), ("people", 400 - firms, 100.0))
+    ]  # fmt: skip
+    scores = pd.DataFrame(
+        {"market_id": ids, "customers": 400.0, "headroom": 1.0, "clv": 100.0, "new_customer_clv": 1.0}
+    )
+    facts = {"segmentation": {"source": "company"}}
+    data = data_of(pd.DataFrame(), accounts=pd.concat(parts), facts=facts)
+    found = opportunities(scores, data, np.full(40, 400.0), np.zeros(40, int), settings())
+    assert found.money["deepen"].sum() < 1e-6 * found.money["retain"].sum()
+    # segments that are made from what customers buy would hide every gap: they are not told apart
+    derived = data_of(pd.DataFrame(), accounts=pd.concat(parts), facts={"segmentation": {"source": "derived"}})
+    found = opportunities(scores, derived, np.full(40, 400.0), np.zeros(40, int), settings())
+    assert found.money["deepen"].sum() > found.money["retain"].sum()
+
+
 def test_products_are_sold_to_those_whose_peers_hold_them():
     scores, accounts, member, weak = account_world()
     held = [(m, p, 400.0 * share) for i, m in enumerate(scores["market_id"])
             for p, share in (("base", 1.0), ("extra", 0.2 if weak[i] else 0.5))]  # fmt: skip
     products = pd.DataFrame(held, columns=["market_id", "product", "customers"])
-    products = products.assign(purchases=products["customers"], revenue=100 * products["customers"])
+    products = products.assign(segment="all", purchases=products["customers"], revenue=100 * products["customers"])
     accounts["products"] = accounts["market_id"].map(products.groupby("market_id")["customers"].sum())
     data = data_of(pd.DataFrame(), accounts=accounts, products=products)
     found = opportunities(scores, data, np.full(60, 400.0), member, settings())
@@ -259,7 +280,7 @@ def test_accounts_count_what_customers_hold_spend_and_who_left(tmp_path):
     assert row[["before", "lost"]].tolist() == [2, 1]  # 1 still buys, 2 is gone
     assert data.accounts.set_index("market_id").loc["b", ["customers", "before", "lost"]].tolist() == [0, 0, 0]
     assert data.products is not None
-    assert data.products.to_numpy().tolist() == [["a", "x", 2, 2, 30], ["a", "y", 1, 1, 30]]
+    assert data.products.to_numpy().tolist() == [["a", "All", "x", 2, 2, 30], ["a", "All", "y", 1, 1, 30]]
 
 
 def test_accounts_of_contracts(tmp_path):
@@ -347,9 +368,9 @@ def test_own_plays_for_a_peer_group_and_the_notes_on_groups_that_are_gone(tmp_pa
 def test_the_objective_changes_money_and_plays_not_headroom():
     data, value = little_world()
     n = data.markets["customers"].to_numpy(float)
-    accounts = pd.DataFrame({"market_id": data.markets["market_id"], "customers": n, "revenue": 100 * n,
-                             "revenue_squares": 10_000 * n, "products": n, "before": n, "lost": np.round(n / 4),
-                             "lost_over_days": 365.0})  # fmt: skip
+    accounts = pd.DataFrame({"market_id": data.markets["market_id"], "segment": "all", "customers": n,
+                             "revenue": 100 * n, "revenue_squares": 10_000 * n, "products": n, "before": n,
+                             "lost": np.round(n / 4), "lost_over_days": 365.0})  # fmt: skip
     data = data_of(data.markets, features=data.features, accounts=accounts)
     plain = estimate_potential(data, value, settings()).scores
     np.testing.assert_array_equal(plain["opportunity"], plain["headroom"] * plain["new_customer_clv"])

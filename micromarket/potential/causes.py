@@ -25,6 +25,7 @@ KINDS = {COVERAGE: FIXABLE, SPEND: FIXABLE, PRICE: FIXABLE, RIVALS: STRUCTURAL, 
 _LEVERS = {"reps": COVERAGE, "spend": SPEND}
 _PRICES = ("price_index", "price", "relative_price")
 _RIVAL = re.compile(r"(?:^|_)(?:competitors?|competition|rivals?)(?:_|$)", re.IGNORECASE)
+PRODUCT_PRICES = "amounts paid for the same products"
 _TAKEN = "potential takes it as it is, as it is among the features"
 _FEWEST = 30  # markets below which an association can't be learnt
 _CLEAR, _CLEAR_PROXY = 2.0, 3.0  # t of an association that counts; of one with a stand-in for price
@@ -117,7 +118,7 @@ def _price(
     index = price_of_products(data, markets["market_id"])
     if index is None:
         return None, {}
-    return _associated(index, design, rest, potential, "amounts paid for the same products", _CLEAR_PROXY)
+    return _associated(index, design, rest, potential, PRODUCT_PRICES, _CLEAR_PROXY)
 
 
 def price_of_products(data: MarketData, market_id: pd.Series) -> FloatArray | None:
@@ -128,6 +129,7 @@ def price_of_products(data: MarketData, market_id: pd.Series) -> FloatArray | No
     table = data.products
     if table is None or not len(table) or not (table["purchases"] > 0).any():
         return None
+    table = table.groupby(["market_id", "product"], sort=True, as_index=False)[["purchases", "revenue"]].sum()
     table = table[(table["purchases"] > 0) & (table["revenue"] > 0)]
     by_product = table.groupby("product", sort=True)[["revenue", "purchases"]].sum()
     usual = table["product"].map(by_product["revenue"] / by_product["purchases"]) * table["purchases"]

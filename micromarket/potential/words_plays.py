@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from micromarket.notes import Assumption
-from micromarket.potential.causes import PRICE, RIVALS, Decomposition
+from micromarket.potential.causes import PRICE, PRODUCT_PRICES, RIVALS, Decomposition
 from micromarket.potential.objective import Opportunities
 from micromarket.potential.peer_groups import Grouping
 
@@ -27,7 +27,7 @@ def cause_assumptions(causes: Decomposition) -> Iterator[Assumption]:
     if price and price["used"]:
         yield Assumption(_goes_with("a high price", price["source"]), "association in your data")
     for name, found in (("Rivals", rivals), ("Prices", price)):
-        if found and not found["used"]:
+        if found and not found["used"] and found["source"] != PRODUCT_PRICES:
             text = f"{name} ({found['source']}) are no cause of their own: {found['reason']}."
             yield Assumption(text, "test on your data")
 

@@ -11,8 +11,9 @@ import pandas as pd
 from micromarket import calendar as cal
 from micromarket.load import Dataset
 
-_ACCOUNTS = ["market_id", "customers", "revenue", "revenue_squares", "products", "before", "lost", "lost_over_days"]
-_PRODUCTS = ["market_id", "product", "customers", "purchases", "revenue"]
+_KEYS = ["market_id", "segment"]
+_ACCOUNTS = [*_KEYS, "customers", "revenue", "revenue_squares", "products", "before", "lost", "lost_over_days"]
+_PRODUCTS = [*_KEYS, "product", "customers", "purchases", "revenue"]
 _SHORTEST_DAYS = 28
 
 
@@ -27,9 +28,9 @@ def account_depth(
     Parameters
     ----------
     customers : Table
-        customer_id, market_id.
+        customer_id, market_id, segment.
     """
-    home = customers.select("customer_id", "market_id")
+    home = customers.select("customer_id", *_KEYS)
     settings = dataset.settings
     if settings.economics.relationship == "contractual":
         held, lost = _contracts(dataset, records_begin)
@@ -42,34 +43,34 @@ def account_depth(
         revenue=held.revenue.sum(), products=held["product"].nunique() if has_product else ibis.null("int64")
     )
     each = each.inner_join(home, "customer_id")
-    by = each.group_by("market_id").aggregate(
+    by = each.group_by(_KEYS).aggregate(
         customers=each.count().cast("float64"),
         revenue=each.revenue.sum(),
         revenue_squares=(each.revenue * each.revenue).sum(),
         products=each.products.sum().cast("float64"),
     )
     then = lost.inner_join(home, "customer_id")
-    gone = then.group_by("market_id").aggregate(
+    gone = then.group_by(_KEYS).aggregate(
         before=then.count().cast("float64"), lost=then.gone.sum().cast("float64"), lost_over_days=then.days.max()
     )
-    accounts = home.select("market_id").distinct().to_pandas()
+    accounts = home.select(*_KEYS).distinct().to_pandas()
     accounts = accounts.merge(by.to_pandas(), how="left").merge(gone.to_pandas(), how="left")
     empty = ["customers", "revenue", "revenue_squares", "before", "lost"]
     accounts[empty] = accounts[empty].fillna(0.0)
     if not has_product:
         accounts["products"] = float("nan")
-    return _sorted(accounts, _ACCOUNTS, ["market_id"]), _by_product(held, home) if has_product else None
+    return _sorted(accounts, _ACCOUNTS, _KEYS), _by_product(held, home) if has_product else None
 
 
 def _by_product(held: ibis.Table, home: ibis.Table) -> pd.DataFrame | None:
     named = held.filter(held["product"].notnull() & (held["product"].strip() != "")).inner_join(home, "customer_id")
-    by = named.group_by("market_id", "product").aggregate(
+    by = named.group_by(*_KEYS, "product").aggregate(
         customers=named.customer_id.nunique().cast("float64"),
         purchases=named.count().cast("float64"),
         revenue=named.revenue.sum(),
     )
     frame = by.to_pandas()
-    return _sorted(frame, _PRODUCTS, ["market_id", "product"]) if len(frame) else None
+    return _sorted(frame, _PRODUCTS, [*_KEYS, "product"]) if len(frame) else None
 
 
 def _sorted(frame: pd.DataFrame, columns: list[str], keys: list[str]) -> pd.DataFrame:
