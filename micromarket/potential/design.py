@@ -108,6 +108,7 @@ def build_design(data: MarketData, seed: int) -> Design:
         relative = relative_levers(size, levers, features, folds)
         if relative is not None:
             size, levers, lever_error, tilt = relative.size, relative.levers, relative.error, relative.tilt
+            lever_names = lever_names if levers.shape[1] else ()
         elif explained >= _SIZE_EXPLAINED:
             levers = levers / size[:, None]
         else:

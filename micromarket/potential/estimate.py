@@ -62,7 +62,7 @@ def fit_frontier(design: Design, levels: Levels, seed: int) -> Frontier:
         spread = max(model.sigma_v_, 1e-3)
         short = np.maximum(best_fifth(spread) - (total - np.average(total, weights=size)), 0.0)
     now = levels.now + total
-    found = calibrate(design, draw(design, levels, model, posts, fallback, seed), short + pull, now, seed)
+    found = calibrate(design, draw(design, levels, model, posts, fallback, seed), (pull, short), now, seed)
     gap = found.gap
     expected = np.minimum(size * family.rate(now), design.bound)
     potential = _capped(size * family.rate(now + gap), expected, design)

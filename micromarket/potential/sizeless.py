@@ -10,6 +10,7 @@ from micromarket.potential.families import FloatArray
 
 _SMALL = 0.1  # of the median: what is added to a lever before its logarithm, so that none is not minus infinity
 _MOST_ZERO = 0.3
+_MOST_UNKNOWN = 0.5  # of a lever's own variance: unknown size beyond it drowns what the lever itself does
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def relative_levers(size: FloatArray, levers: FloatArray, features: FloatArray, 
     wonders. What two levers have in common beyond the features is such size (one-factor model; factor scores by
     regression, Thomson 1951); it goes into ``size``, and only the rest of each lever counts as intensity, relative to
     markets with the same features. Where the company sends both after demand that no column shows, that demand counts
-    as size too, so effects of levers are rather under- than overstated.
+    as size too, so effects of levers are rather under- than overstated. No levers where sizes stay too uncertain.
 
     ``levers``: totals (money, reps) by market; ``size``: expected customers. ``None`` where there are not two levers
     that most markets have: then the two can't be told apart.
@@ -74,6 +75,9 @@ def relative_levers(size: FloatArray, levers: FloatArray, features: FloatArray, 
         return None
     scores = rest @ np.linalg.solve(covariance, np.full(rest.shape[1], common))
     left = common - common**2 * float(np.linalg.inv(covariance).sum())
+    unique = float(np.diag(covariance).min()) - common
+    if left > _MOST_UNKNOWN * unique:  # raising both levers would mostly mean a larger market
+        return Relative(size * np.exp(scores), np.empty((len(size), 0)), 0.0, np.zeros(len(size)))
     tilt = (logs - rest).mean(axis=1) - np.log(size)
     return Relative(
         size * np.exp(scores), np.exp(rest - scores[:, None]), float(np.sqrt(max(left, 0.0))), tilt - tilt.mean()

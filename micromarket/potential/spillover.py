@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
+from micromarket.geography import spillover
 from micromarket.potential.families import Family, FloatArray
 from micromarket.potential.means import SplineMean
 
@@ -26,22 +26,16 @@ def neighbour_means(
     Neighbours: pairs of ``neighbours`` (market_id, neighbour_id), else the five nearest by ``place`` (markets, 2), km;
     ``None`` where there is neither.
     """
-    count = len(values)
+    ids = market_id.astype(str).to_numpy(object)
     if neighbours is not None and len(neighbours):
-        ids = pd.Index(market_id)
-        pairs = np.stack([ids.get_indexer(pd.Index(neighbours[c])) for c in ("market_id", "neighbour_id")])
-        pairs = pairs[:, (pairs >= 0).all(axis=0)]
-    elif count > _NEAREST and np.isfinite(place).all() and np.ptp(place, axis=0).max() > 0:
+        pairs = neighbours[["market_id", "neighbour_id"]].astype(str)
+    elif len(values) > _NEAREST and np.isfinite(place).all() and np.ptp(place, axis=0).max() > 0:
         near = cKDTree(place).query(place, k=_NEAREST + 1)[1][:, 1:]
-        pairs = np.stack([np.repeat(np.arange(count), _NEAREST), near.ravel()])
+        pairs = pd.DataFrame({"market_id": np.repeat(ids, _NEAREST), "neighbour_id": ids[near.ravel()]})
     else:
         return None
-    if not pairs.shape[1]:
-        return None
-    links = csr_array((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), shape=(count, count))
-    total = np.asarray(links.sum(axis=1)).ravel()
-    means = (links @ values) / np.maximum(total, 1.0)[:, None]
-    return np.where(total[:, None] > 0, means, values.mean(axis=0))
+    means = spillover(pd.DataFrame(values, index=pd.Index(ids)), pairs).to_numpy(float)
+    return np.where(np.isfinite(means), means, values.mean(axis=0)) if np.isfinite(means).any() else None
 
 
 def rivals_among(names: tuple[str, ...]) -> list[int]:
@@ -78,4 +72,10 @@ def helps(
     return bool(len(gain) > 3 and gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
-__all__ = ["helps", "neighbour_means", "rivals_among"]
+def mostly_neighbours(around: FloatArray, headroom: FloatArray) -> FloatArray:
+    """Bool by market: more than half of the headroom (customers) is what neighbours take (``around`` below 0), so that
+    the market's own reps and spend can't win it; see :class:`~micromarket.potential.estimate.Frontier`."""
+    return (headroom > 0) & (-around > 0.5 * headroom)
+
+
+__all__ = ["helps", "mostly_neighbours", "neighbour_means", "rivals_among"]
