@@ -63,6 +63,31 @@ def _readout(args: argparse.Namespace) -> None:
     print(readout(args.run, args.actuals, regions).to_text())
 
 
+def _field(args: argparse.Namespace) -> None:
+    if args.do_field == "export":
+        from micromarket.field import export_sheets
+
+        for path in export_sheets(args.run, args.out):
+            print(path)
+    else:
+        from micromarket.field import import_answers
+
+        print(import_answers(args.run, args.files, args.out, command=["micromarket", *args.argv]))
+
+
+def _export(args: argparse.Namespace) -> None:
+    from micromarket import exports
+
+    table = {"quota": exports.quota_table, "crm": exports.crm_table}[args.what](args.run)
+    print(exports.write_table(table, args.out))
+
+
+def _leads(args: argparse.Namespace) -> None:
+    from micromarket.leads import write_leads
+
+    print(write_leads(args.run, args.out, args.plan))
+
+
 def _at_least(lowest: int) -> Callable[[str], int]:
     def whole(text: str) -> int:
         value = int(text)
@@ -126,7 +151,45 @@ def build_parser() -> argparse.ArgumentParser:
     readout.add_argument("run", metavar="RUN", help="a finished run folder")
     readout.add_argument("--actuals", nargs="+", required=True, metavar="FILE", help="tables like outcomes")
     readout.add_argument("--plan", metavar="PLAN.yml", help="the company's plan.yml, to also show regions")
+    _more_commands(command, common)
     return parser
+
+
+def _more_commands(
+    command: Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """What is done with a finished run: the field round, exports, the restricted list of leads."""
+    finished = "a finished run folder"
+    steps = command("field", _field, "the field round: target sheets out, answers in").add_subparsers(
+        dest="do_field", required=True, metavar="STEP"
+    )
+    text = "a target sheet a territory (xlsx, a tab a manager); only the answer cells are open"
+    out = steps.add_parser("export", help=text, description=text, parents=[common])
+    out.add_argument("run", metavar="RUN", help=finished)
+    out.add_argument("--out", required=True, metavar="DIR", help="folder of the sheets; nothing is overwritten")
+    text = "blends the answers in, within caps, sums kept; the last line is the new run folder"
+    back = steps.add_parser("import", help=text, description=text, parents=[common])
+    back.add_argument("run", metavar="RUN", help="the run that the sheets came from; it stays as it is")
+    back.add_argument("files", nargs="+", metavar="FILE", help="answered sheets")
+    back.add_argument("--out", metavar="DIR", help="folder of run folders (default: the one of RUN)")
+
+    kinds = command("export", _export, "tables as other systems import them").add_subparsers(
+        dest="what", required=True, metavar="WHAT"
+    )
+    for name, text in (
+        ("quota", "component, territory, period, value: for a quota system (csv or xlsx)"),
+        ("crm", "markets by territory with target, play and leads due: for a CRM (csv or xlsx)"),
+    ):
+        kind = kinds.add_parser(name, help=text, description=text, parents=[common])
+        kind.add_argument("run", metavar="RUN", help=finished)
+        kind.add_argument("--out", required=True, metavar="FILE")
+
+    text = "open leads by their odds to buy times their value, person by person, into a file that only you can read"
+    leads = command("leads", _leads, text)
+    leads.add_argument("run", metavar="RUN", help=finished)
+    leads.add_argument("--out", required=True, metavar="FILE", help="csv, xlsx or parquet, outside every run folder")
+    leads.add_argument("--plan", metavar="PLAN.yml", help="default: the one that RUN was made from")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

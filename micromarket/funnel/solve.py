@@ -139,3 +139,42 @@ def _surplus(profile: np.ndarray, totals: np.ndarray, floor: np.ndarray) -> np.n
     sums = profile.sum(axis=1, keepdims=True)
     wanted = np.where(sums > 0, profile / np.where(sums > 0, sums, 1), 1 / profile.shape[1]) * totals[:, None]
     return np.maximum(wanted - floor, 0.0)
+
+
+def follow_targets(funnel: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
+    """The funnel of targets that were changed a little (the field round): cells keep their rates and their profile.
+
+    Parameters
+    ----------
+    funnel : DataFrame
+        As :func:`back_solve` made it.
+    targets : DataFrame
+        The same rows, with other ``new_customers``.
+
+    Returns
+    -------
+    DataFrame
+        Rows as in ``funnel``; ``won`` equals ``new_customers``; cells whose wins don't change are untouched.
+    """
+    keys = ["market_id", "segment", "period"]
+    table = funnel.sort_values(keys, kind="stable").reset_index(drop=True)
+    wanted = targets.sort_values(keys, kind="stable").reset_index(drop=True)
+    periods = len(table) // max(len(table[keys[:2]].drop_duplicates()), 1)
+    shape = (-1, periods)
+    before = table["won"].to_numpy(dtype=np.int64).reshape(shape)
+    won = wanted["new_customers"].to_numpy(dtype=np.int64).reshape(shape)
+    changed = (before != won).any(axis=1)
+    later = won
+    for stage in reversed(_COLUMNS[:-1]):
+        if table[stage].isna().all():
+            continue
+        old = table[stage].to_numpy(dtype=np.int64).reshape(shape)
+        ratio = won.sum(axis=1) / np.maximum(before.sum(axis=1), 1)
+        company = old.sum() / max(before.sum(), 1)
+        needed = np.where(before.sum(axis=1) > 0, old.sum(axis=1) * ratio, won.sum(axis=1) * company)
+        whole = np.maximum(np.round(needed).astype(np.int64), later.sum(axis=1))
+        new = later + spread_whole(whole - later.sum(axis=1), _surplus(old.astype(float), whole, later))
+        later = np.where(changed[:, None], new, np.maximum(old, later))
+        table[stage] = pd.array(later.ravel(), dtype="Int64")
+    table["won"] = pd.array(won.ravel(), dtype="Int64")
+    return table
