@@ -36,10 +36,10 @@ economics:
 #   customers: {connection: "postgres://${DB_USER}:${DB_PASSWORD}@host/shop", sql: customers.sql}
 data:
 __DATA__
-# geography:                     # see docs/geography.md
-#   census: {path: counties.geojson, extensive: [population], intensive: [income]}  # own areas; counts, rates
-#   hexagons: 7                  # markets from where customers live, instead of data.markets (3: region, 9: block)
-#   merge: {minimum_customers: 100, within: region}  # thin markets join a neighbour
+# geography: null                # what maps can add, see docs/geography.md, such as one of these or several:
+# geography: {merge: {minimum_customers: 100, within: region}}  # thin markets join a neighbour
+# geography: {hexagons: 7}       # markets from where customers live, instead of data.markets (3: region, 9: block)
+# geography: {census: {path: counties.geojson, extensive: [population], intensive: [income]}}  # counts; rates
 # features: [median_income]      # columns of markets that may explain potential; default: every numeric one
 
 # budget:
