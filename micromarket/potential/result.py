@@ -99,6 +99,8 @@ def estimate_potential(
     scores["headroom_high"] = np.maximum(frontier.headroom_high + shift, scores["headroom"])
     for column in ("top_fifth", "peer_potential", "outside"):
         scores[column] = getattr(frontier, column)
+    if np.any(frontier.around != 0):
+        scores["around"] = frontier.around
     developed = development(markets, design, grouping.member)
     scores["development_index"] = developed.brand
     if np.isfinite(developed.category).any():

@@ -85,6 +85,7 @@ def potential_notes(scores: pd.DataFrame, found: Findings) -> Notes:
         "top_fifth": {"probability": SURE, "markets": int((frontier.top_fifth >= SURE).sum())},
         "cross_check": agreement(frontier.potential, frontier.peer_potential),
         "outside": int(frontier.outside.sum()),
+        "leaning_on_neighbours": _leaning(frontier),
         "quadrants": {q: int(c) for q, c in scores["quadrant"].value_counts().sort_index().items()},
         "quadrant_unsure": int((scores["quadrant_odds"] < 0.5).sum()),
         "peer_groups": dict(group_numbers(found.grouping)),
@@ -120,6 +121,11 @@ def _causes(table: pd.DataFrame, scores: pd.DataFrame) -> list[dict[str, object]
     leads = scores["cause"].value_counts()
     return [{"cause": str(c), **{k: float(r[k]) for k in sums}, "markets": int(leads.get(c, 0))}
             for c, r in by.iterrows()]  # fmt: skip
+
+
+def _leaning(frontier: Frontier) -> int:
+    """Markets where neighbours account for more than a third of the customers expected today."""
+    return int((frontier.around > frontier.expected / 3).sum())
 
 
 def _total_share(scores: pd.DataFrame) -> float | None:
@@ -239,6 +245,11 @@ def _warnings(scores: pd.DataFrame, found: Findings, verdict: str, text: str) ->
         )
     if found.unvalued:
         out.append(f"{found.unvalued:,} markets have no customer value of their own; they take the average.")
+    if (leaning := _leaning(found.frontier)) > 0:
+        out.append(
+            f"In {leaning:,} markets more than a third of the customers go with what neighbouring markets have"
+            " (coverage, spend, rivals): money taken from those neighbours would cost customers there too."
+        )
     out += play_warnings(found.misnamed, found.strangers, found.grouping, found.unread, found.money)
     return tuple(out)
 

@@ -64,6 +64,7 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "top_fifth": ("Odds of the top fifth", "percent", "Probability of being in the fifth with most headroom"),
     "peer_potential": ("Potential by peers", "count", "Cross-check: what the 40 most similar markets let expect"),
     "outside": ("Unlike the others", "text", "True: no market like it was learnt from, its potential is a guess"),
+    "around": ("Through neighbours", "count", "Customers more (or fewer) than with typical neighbouring markets"),
     "development_index": ("Development index", "count", "Customers per addressable, 100 = average (BDI), pooled"),
     "category_index": ("Category index", "count", "Everyone's customers per addressable, 100 = average (CDI)"),
     "coverage_gap": ("To win: coverage", "count", "Part of the headroom that goes with too few reps"),
