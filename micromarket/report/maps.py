@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import shapely
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
-from matplotlib.colors import ListedColormap, Normalize, TwoSlopeNorm
+from matplotlib.collections import PathCollection
+from matplotlib.colors import ListedColormap, Normalize, TwoSlopeNorm, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, PathPatch
+from matplotlib.patches import Patch
 from matplotlib.path import Path as MplPath
 from matplotlib.ticker import MaxNLocator
 from pyproj import CRS
@@ -158,20 +158,23 @@ def choropleth(
 
 def draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize, cmap, nothing: str = LAND) -> None:
     """Shapes coloured by their values (``nothing`` without one), white hairlines between them; points as dots."""
-    colour = {i: (nothing if not np.isfinite(v) else cmap(norm(v))) for i, v in values.items()}
-    patches, faces, points = [], [], []
+    known = np.isfinite(values.to_numpy(float))
+    colours = np.tile(to_rgba(nothing), (len(values), 1))
+    colours[known] = cmap(norm(values.to_numpy(float)[known]))
+    colour = dict(zip(values.index, colours, strict=True))
+    paths, faces, points = [], [], []
     for market, shape in shapes.items():
         path = path_of(shape)
         if path is None:
             points.append((market, shape.centroid))
             continue
-        patches.append(PathPatch(path))
+        paths.append(path)
         faces.append(colour[market])
     # where markets are smaller than a hairline is wide, white borders would be all there is to see
-    fine = len(patches) > FINE_SHAPES
-    edges, width = (faces, 0.12) if fine else ("white", 0.35 if len(patches) < 800 else 0.15)
-    collection = PatchCollection(patches, facecolors=faces, edgecolors=edges, linewidths=width)
-    collection.set_rasterized(len(patches) > MOST_VECTOR_SHAPES)
+    fine = len(paths) > FINE_SHAPES
+    edges, width = (faces, 0.12) if fine else ("white", 0.35 if len(paths) < 800 else 0.15)
+    collection = PathCollection(paths, facecolors=faces, edgecolors=edges, linewidths=width)
+    collection.set_rasterized(len(paths) > MOST_VECTOR_SHAPES)
     axes.add_collection(collection)
     if points:
         axes.scatter(
@@ -192,9 +195,9 @@ def draw(axes: Axes, shapes: gpd.GeoSeries, values: pd.Series, norm: Normalize, 
 
 def outline(axes: Axes, outlines: gpd.GeoSeries) -> None:
     """Borders of regions, lightly over the markets."""
-    paths = [PathPatch(path) for shape in outlines if (path := path_of(shape)) is not None]
+    paths = [path for shape in outlines if (path := path_of(shape)) is not None]
     axes.add_collection(
-        PatchCollection(
+        PathCollection(
             paths, facecolors="none", edgecolors=GREY, linewidths=0.4 if len(outlines) > 1 else 0.2, alpha=0.8
         )
     )
