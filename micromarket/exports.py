@@ -111,7 +111,10 @@ def write_table(table: pd.DataFrame, path: str | Path) -> Path:
         Another suffix; a place inside a run folder, which is never changed.
     """
     path = Path(path).absolute()
-    writers: dict[str, Callable[[Path], Any]] = {".csv": lambda p: _csv(table, p), ".xlsx": lambda p: _xlsx(table, p)}
+    writers: dict[str, Callable[[Path], Any]] = {
+        ".csv": lambda p: write_csv(table, p),
+        ".xlsx": lambda p: write_xlsx(table, p),
+    }
     if path.suffix.lower() not in writers:
         expected = did_you_mean(path.suffix, list(writers))
         raise InputError([Problem(str(path), f"a file name that ends in {expected}", value=shown(path.suffix))])
@@ -166,7 +169,7 @@ def _is_text(column: pd.Series) -> bool:
     return not pd.api.types.is_numeric_dtype(column)
 
 
-def _csv(table: pd.DataFrame, path: Path) -> None:
+def write_csv(table: pd.DataFrame, path: Path) -> None:
     shown_as = table.copy()
     for column in table.columns:
         if _is_text(table[column]):
@@ -174,7 +177,7 @@ def _csv(table: pd.DataFrame, path: Path) -> None:
     path.write_bytes(shown_as.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
 
 
-def _xlsx(table: pd.DataFrame, path: Path) -> None:
+def write_xlsx(table: pd.DataFrame, path: Path) -> None:
     options = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     book = xlsxwriter.Workbook(str(path), options)
     book.set_properties({"created": pd.Timestamp("2000-01-01").to_pydatetime()})  # equal tables, equal bytes

@@ -188,7 +188,8 @@ def _of_sheet(
             problems.append(Problem(sheet.place, expected, column, row + 1, None if value is None else shown(value)))
 
         raw, reason, comment = (sheet.cell(row, h) for h in (CHANGE, REASON, COMMENT))
-        if raw is None and _formula(sheet, row) is None:
+        comment = _formula(sheet, row, COMMENT) if comment is None else comment  # a comment that begins with "="
+        if raw is None and _formula(sheet, row, CHANGE) is None:
             if reason is not None:
                 problem(CHANGE, None, "a change beside the reason (0: none)")
             continue
@@ -224,9 +225,9 @@ def _of_sheet(
     return answers
 
 
-def _formula(sheet: _Sheet, row: int) -> str | None:
-    line, column = sheet.formulas[row], sheet.columns[CHANGE]
-    value = line[column] if column < len(line) else None
+def _formula(sheet: _Sheet, row: int, heading: str) -> str | None:
+    line, column = sheet.formulas[row], sheet.columns.get(heading)
+    value = line[column] if column is not None and column < len(line) else None
     return value if isinstance(value, str) and value.startswith("=") else None
 
 
