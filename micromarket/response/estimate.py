@@ -24,7 +24,7 @@ from micromarket.response.result import Curves, ResponseResult, to_result
 from micromarket.response.search import SEARCH_MARKETS
 from micromarket.response.skill import measure
 from micromarket.response.spillover import spillover
-from micromarket.response.transform import Array
+from micromarket.response.transform import Array, saturated
 from micromarket.response.words import ELASTICITY, FOLLOWS, Findings, facts_of, notes_of, warnings_of
 
 DRAWS = 200
@@ -151,7 +151,7 @@ def _estimate(
     spend = panel.spend if chosen == list(range(panel.spend.shape[2])) else panel.spend[:, :, chosen]
     drawn = windows(experiments, panel)
     without = undisturbed(panel, drawn)[:, :, chosen] if drawn else spend
-    model, endogeneity, extra = fit_panel(panel, spend, without)
+    model, endogeneity, extra, removed = fit_panel(panel, spend, without)
     plan = plan_spend(spend, panel.unit[chosen], panel.scale, money, panel.periods_per_year, settings.plan.years)
     evidence = _readouts(readouts(experiments, panel.markets), model, plan, channels, panel)
     mine = [w for w in drawn if w.channel in chosen and not w.readout]
@@ -165,7 +165,7 @@ def _estimate(
     elasticity = (bend * (plan.current > 0) * plan.heads[:, None] * relative).sum(axis=0)
     elasticity = elasticity / max(float(expected.sum()), 1e-12)
     total = plan.current.sum(axis=0)
-    posterior = channel_posterior(model, channels, elasticity, total, evidence, endogeneity.follows)
+    posterior = channel_posterior(model, channels, elasticity, total, evidence, removed)
     draws = draw_channels(posterior, len(channels), DRAWS, np.random.default_rng(settings.seed))
     curves = curves_from_draws(model, draws, plan, float(expected.sum()), settings.seed)
     findings = Findings(
@@ -186,13 +186,21 @@ def _estimate(
     return _Estimate(curves, plan, posterior, findings, decay, facts, assumptions, spend)
 
 
-def fit_panel(panel: Panel, spend: Array, without: Array) -> tuple[SaturatingPanel, Endogeneity, Array]:
-    """The model, fitted again with a control where spend follows demand; and the extra columns that it was fitted with.
+def fit_panel(panel: Panel, spend: Array, without: Array) -> tuple[SaturatingPanel, Endogeneity, Array, Array | None]:
+    """The model, with a control for spend that follows demand where one can be had.
 
     Parameters
     ----------
     spend, without : arrays (periods, markets, channels)
         As it was, and as it would have been without what was drawn by lot.
+
+    Returns
+    -------
+    model, endogeneity
+    extra : array (periods, markets, columns)
+        Columns that it was fitted with, the control among them.
+    removed : array (channels,) or None
+        What the control took off each channel's effect, in units of ``model.beta_``.
     """
     count = len(panel.scale)
     few = np.arange(0, count, -(-count // SEARCH_MARKETS))
@@ -205,15 +213,16 @@ def fit_panel(panel: Panel, spend: Array, without: Array) -> tuple[SaturatingPan
         )  # fmt: skip
 
     rows: Any = few if len(few) < count else slice(None)
-    model = fit(rows, panel.extra)
+    first = fit(rows, panel.extra)
     region = None if panel.region is None else panel.region[rows]
-    found = diagnose(model, panel.outcome[:, rows], without[:, rows], region, panel.extra[:, rows])
-    if not found.follows and len(few) == count:
-        return model, found, panel.extra
-    extra = panel.extra
-    if found.follows:
-        extra = np.concatenate([extra, control(without, panel.region, found)], axis=2)
-    return fit(slice(None), extra), found, extra
+    found = diagnose(first, panel.outcome[:, rows], without[:, rows], region, panel.extra[:, rows])
+    if found.weights is None:
+        return (first if len(few) == count else fit(slice(None), panel.extra)), found, panel.extra, None
+    extra = np.concatenate([panel.extra, control(panel.outcome, without, panel.region, found)], axis=2)
+    model = fit(slice(None), extra)
+    reached = [saturated(spend[:, few], m.shape_).mean(axis=(0, 1)) for m in (first, model)]
+    removed = first.beta_ * reached[0] / np.maximum(reached[1], 1e-12) - model.beta_
+    return model, found, extra, removed
 
 
 def _readouts(

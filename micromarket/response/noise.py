@@ -55,8 +55,10 @@ class Whitening:
         return out - np.tensordot(basis, np.tensordot(basis, out, axes=(0, 0)), axes=(1, 0))
 
 
-def autocorrelation(residual: Array, fitted: int) -> Array:
+def autocorrelation(residual: Array, fitted: int, weight: Array) -> Array:
     """Coefficients of an autoregression that all markets share (Yule-Walker); none where there is nothing to take out.
+
+    Markets count by ``weight``, their precision: what large ones share is demand, what small ones show is count noise.
 
     Sample autocorrelations of demeaned series are too low by about (1 + 2 sum r) / periods (Kendall 1954), and
     once more for each further column ``fitted`` by market; put right.
@@ -65,7 +67,8 @@ def autocorrelation(residual: Array, fitted: int) -> Array:
     order = min(4, periods // 20)
     e = residual - residual.mean(axis=0) - residual.mean(axis=1, keepdims=True) + residual.mean()
     e = e / np.maximum(e.std(axis=0), 1e-12)
-    r = np.array([float((e[k:] * e[: periods - k]).mean()) for k in range(1, order + 1)])
+    share = weight / weight.sum()
+    r = np.array([float((e[k:] * e[: periods - k]).mean(axis=0) @ share) for k in range(1, order + 1)])
     r = r + fitted * (1 + 2 * np.clip(r, 0, None).sum()) / periods
     if order == 0 or r[0] < 0.03:
         return np.zeros(0)

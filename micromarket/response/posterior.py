@@ -20,7 +20,7 @@ ELASTICITY_LOG_SD = float(np.log(0.3 / 0.03) / (2 * 1.6449))
 # the world's; where spend follows demand, what its control takes out is uncertain too; and where experiments tell,
 # they need not agree with either. Set by judgement on simulated companies of seeds 1-5; others are in benchmarks/.
 FORM_COMMON, FORM_OWN = 0.2, 0.15
-FOLLOWS_COMMON, FOLLOWS_OWN = 0.25, 0.1
+FOLLOWS_COMMON, FOLLOWS_OWN = 0.3, 0.1  # of what the control took out
 BIAS_COMMON, BIAS_OWN = 0.35, 0.2
 # What experiments and pulses say of the plan's curves beyond their errors: they were at other times and other doses.
 EVIDENCE_COMMON, EVIDENCE_OWN = 0.07, 0.07
@@ -74,7 +74,7 @@ def channel_posterior(
     elasticity: Array,
     spend: Array,
     evidence: list[Evidence],
-    follows: bool = False,
+    removed: Array | None = None,
 ) -> ChannelPosterior:
     """Shrinks the channels' effects towards equal return on money, and updates them by experiments and pulses.
 
@@ -84,8 +84,8 @@ def channel_posterior(
         Elasticity of all new customers to the channel's spend per unit of beta, at today's spend.
     spend : array (channels,)
         Last year's money.
-    follows : bool
-        Spend was found to follow demand (and a control for it is in the model).
+    removed : array (channels,), optional
+        What the control for spend that follows demand took off each beta.
     """
     n = len(channels)
     mean: Array = np.concatenate([model.beta_, model.shape_.vector, [model.room_strength_]])
@@ -94,6 +94,12 @@ def channel_posterior(
     negative = tuple(c for c, b in zip(channels, model.beta_, strict=True) if b < 0)
     share = spend / max(float(spend.sum()), 1e-300)
     live: NDArray[np.bool_] = (share > 0) & (elasticity > 0)
+
+    def doubt(size: Array, common: float, own: float) -> None:
+        covariance[:n, :n] += np.outer(size, size) * (common**2 + own**2 * np.eye(n))
+
+    if removed is not None:
+        doubt(np.maximum(removed, 0.0), FOLLOWS_COMMON, FOLLOWS_OWN)
 
     # 1. channels' returns on money vary around a common one, by as much as the estimates say, at least by half of it
     if live.sum() >= 2:
@@ -111,13 +117,8 @@ def channel_posterior(
     pull = np.concatenate([elasticity, np.zeros(2 * n + 1)])
     none = _probability_of_none(float(pull @ mean), float(np.sqrt(max(float(pull @ covariance @ pull), 1e-300))))
 
-    def doubt(size: Array, common: float, own: float) -> None:
-        covariance[:n, :n] += np.outer(size, size) * (common**2 + own**2 * np.eye(n))
-
     size = np.maximum(mean[:n], 0.0)
     doubt(size, FORM_COMMON, FORM_OWN)
-    if follows:
-        doubt(size, FOLLOWS_COMMON, FOLLOWS_OWN)
 
     # 3. experiments and pulses: the panel may be biased, alike in all channels and in each
     if evidence:

@@ -87,7 +87,7 @@ class Search:
             weight = np.exp(hyper.log_weight(self.modifiers))
             left = y - (saturated(self.spend, hyper.shape) * (weight * fit.slopes)).sum(axis=2)
             left = plain.apply(left - self.extra @ fit.effects.coefficients[channels:])
-            whitening = replace(plain, rho=autocorrelation(left, plain.basis.shape[1]))
+            whitening = replace(plain, rho=autocorrelation(left, plain.basis.shape[1], 1 / noise))
             fit = self.solve(hyper, whitening, noise)
             law, noise = self._renew(fit, whitening)
             hyper, top = self._climb(
