@@ -122,7 +122,7 @@ def rules(known: Known) -> dict[str, pd.DataFrame]:
     heads = pd.Series(market_scale(k.data, markets)[0], index=markets)
     sales = k.data.cells.groupby("market_id")["new_customers_last_year"].sum().reindex(markets)
     best = np.nan_to_num(clv.to_numpy(float))[cells.market]
-    huge = 1e4 * total  # curves so far from saturation are straight lines: money goes to the highest value first
+    huge = 100 * total  # curves so far from saturation are straight lines: money goes to the highest value first
     spend: dict[str, np.ndarray] = {
         "proportional to new customers": _in_proportion(cells, limits, total, sales),
         "proportional to clv x addressable": _in_proportion(cells, limits, total, clv * heads),
