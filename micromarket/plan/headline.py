@@ -55,6 +55,10 @@ class _Facts:
         self.value_ranked = self.number("value", "signal", "verdict") != "none"
         self.potential_ranked = self.number("potential", "signal", "verdict") != "none"
         self.opportunity = float(tables["scores"]["opportunity"].sum()) if "scores" in tables else None
+        weights = self.number("potential", "objective", "weights")
+        weights = weights if isinstance(weights, Mapping) else {}
+        #: opportunity is of new customers alone, not also of deeper accounts or of customers kept
+        self.only_new = not any(weights.get(goal) for goal in ("deepen", "retain"))
 
     def number(self, stage: str, *keys: str) -> Any:
         value: Any = self.stages[stage].numbers if stage in self.stages else None
@@ -84,7 +88,8 @@ def _headline(f: _Facts) -> str:
     if f.opportunity and f.potential_ranked:
         share = finite(f.number("potential", "opportunity_share_top_fifth"))
         best = f": {percent(share)} of it lies in the best fifth of markets" if share is not None else ""
-        return f"{f.money(f.opportunity)} of margin is still to be won{best}"
+        what = "still to be won" if f.only_new else "open, in new, deeper and kept customers"
+        return f"{f.money(f.opportunity)} of margin is {what}{best}"
     return _no_ranking(f)
 
 
@@ -232,7 +237,11 @@ def _cards(f: _Facts) -> list[Card]:
         headroom = float(f.tables["scores"]["headroom"].sum())
         level = "" if f.number("potential", "level_known") is not False else ", level uncertain"
         cards.append(
-            Card("Opportunity still to be won", f.money(f.opportunity), f"{count(headroom)} more customers{level}")
+            Card(
+                "Opportunity still to be won" if f.only_new else "Opportunity, by all objectives",
+                f.money(f.opportunity),
+                f"{count(headroom)} more customers{level}",
+            )
         )
     growth = finite(f.number("targets", "growth"))
     if "targets" in f.tables and growth is not None:

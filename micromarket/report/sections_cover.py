@@ -108,9 +108,9 @@ def cover(desk: Desk, headline_size: float) -> list[Block]:
         return drawn("change", "Change of money by market over the plan period", desk.signed, True)
     if desk.potential_ranked and "opportunity" in frame:
         if desk.shapes is None or not (frame["opportunity"].reindex(desk.shapes.index) > 0).any():
-            return drawn("opportunity", "Opportunity by market: margin still to be won", desk.money, False)
+            return drawn("opportunity", "Opportunity by market, in margin", desk.money, False)
         place = Ground(frame["name"], frame["region"], desk.shapes, desk.outlines)
-        unit = "Opportunity by market: margin still to be won"
+        unit = "Opportunity by market, in margin"
         svg = circles(place, frame["opportunity"], unit, desk.money, room)
         return [desk.figure("cover", "", told(unit, frame["opportunity"], frame["name"], desk.money, False), svg)]
     if desk.value_ranked and "clv" in frame and frame["clv"].notna().any():
