@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 # of a region share and a shape that is not the model's do not average out over markets. Less where an experiment or a
 # randomised pulse tells. And how far channels' returns differ in truth, worth WORTH channels of evidence.
 # Set on simulated companies of seeds 1-5; what they do on others is in benchmarks/.
-CHANNEL_ERROR, TESTED_ERROR = 0.30, 0.15
+CHANNEL_ERROR, TESTED_ERROR = 0.22, 0.12
 CHANNEL_SPREAD, WORTH = 0.35, 4.0
 
 
@@ -110,13 +110,13 @@ def _channels(cells: Cells, draws: Draws, tested: NDArray[np.bool_], rng: np.ran
     apart = np.log(middle)
     apart -= share @ apart
     seen = np.minimum((relative.std(axis=1) / middle) ** 2, 1.0)
-    error = seen + np.where(tested[live], TESTED_ERROR, CHANNEL_ERROR) ** 2
-    beyond = np.maximum(apart**2 - error, 0.0).sum()
+    error = np.where(tested[live], TESTED_ERROR, CHANNEL_ERROR) ** 2
+    beyond = np.maximum(apart**2 - seen - error, 0.0).sum()
     spread = (WORTH * CHANNEL_SPREAD**2 + beyond) / (WORTH + live.sum() - 1)
     shrink = error / (error + spread)
-    wanted = shrink * spread  # posterior variance; what the draws lack of it is added
-    noise = rng.standard_normal((len(share), count)) * np.sqrt(np.maximum(wanted - seen, 0.0))[:, None]
-    factor = np.exp(-shrink * apart)[:, None] * np.exp(noise - 0.5 * np.maximum(wanted - seen, 0.0)[:, None])
+    left = shrink * spread  # variance that the error leaves, beside what the draws hold
+    noise = rng.standard_normal((len(share), count)) * np.sqrt(left)[:, None]
+    factor = np.exp(-shrink * apart)[:, None] * np.exp(noise - 0.5 * left[:, None])
     # the common level stays what was drawn
     factor *= np.where(some, common / np.maximum(share @ (returns * factor), 1e-300), 1.0)
     out, how_far = np.ones((channels, count)), np.zeros(channels)
