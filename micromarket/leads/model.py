@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
+from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
@@ -14,9 +14,11 @@ from micromarket.leads.regression import fit_grouped_logit
 
 _FOLDS = 4
 _ISOTONIC = 500  # wins from which on the calibration curve is free, not logistic
-_GROUP_SD = {"channel": 0.7, "segment": 0.7, "channel x stage": 0.4}  # prior SD of log-odds
+_GROUP_SD = {"channel": 0.7, "segment": 0.7, "channel x stage": 0.4, "wait": 0.7}  # prior SD of log-odds
 _MARKET_SD = (0.0, 0.15, 0.4)  # the one that predicts left-out leads best is kept
 _MOST_LEVELS = 30
+_SHIFT_SD = 0.5  # of log-odds: how far the latest days may differ from all
+_CUTS = np.linspace(0, 1, 11)[1:]  # of the time in a stage
 _EPS = 1e-6
 
 
@@ -37,6 +39,8 @@ class LeadModel:
     ----------
     market_sd_ : float
         Prior SD of the markets' log-odds; 0: markets don't differ.
+    shift_ : float
+        Log-odds of the latest days over those of all days, where ``rows`` are dated.
     """
 
     def __init__(self, seed: int = 0):
@@ -56,6 +60,12 @@ class LeadModel:
             "stage": sorted(rows["stage"].unique()),
         }
         fold = _folds(rows["lead"].to_numpy(), self.seed)
+        # the days in a stage are also cut at the quantiles of those who were won: offers lapse, quarters end
+        wait, stage = rows["days_in_stage"].to_numpy(float), rows["stage"].to_numpy(int)
+        self.edges_ = {
+            s: np.unique(np.quantile(of, _CUTS)) if len(of := wait[(stage == s) & (won == 1)]) > 5 * len(_CUTS) else []
+            for s in self.levels_["stage"]
+        }
         columns, prior, market = self._columns(rows)
         count = len(self.levels_["market_id"])
         best: tuple[float, float, np.ndarray] | None = None
@@ -73,7 +83,24 @@ class LeadModel:
         self.market_sd_ = best[1]
         self.model_ = fit_grouped_logit(columns, market, count, self.market_sd_, won, prior)
         self._calibrate(best[2], won)
+        self.shift_ = self._latest(rows, best[2], won)
         return self
+
+    def _latest(self, rows: pd.DataFrame, out: np.ndarray, won: np.ndarray) -> float:
+        """Shift of the log-odds to the level of the latest quarter of the days, as far as its wins can tell it."""
+        if "on" not in rows or rows["on"].nunique() < 4:
+            return 0.0
+        days = np.sort(rows["on"].unique())
+        late = (rows["on"] >= days[-max(len(days) // 4, 1)]).to_numpy()
+        odds, wins = logit(self._calibrated(out[late])), float(won[late].sum())
+        shift = 0.0
+        for _ in range(30):  # Newton for the intercept; the prior says: no shift, 0.5 either way
+            p = expit(odds + shift)
+            step = (wins - p.sum() - shift / _SHIFT_SD**2) / (float((p * (1 - p)).sum()) + 1 / _SHIFT_SD**2)
+            shift += step
+            if abs(step) < 1e-10:
+                break
+        return float(shift)
 
     def _calibrate(self, out: np.ndarray, won: np.ndarray) -> None:
         if won.sum() >= _ISOTONIC:
@@ -88,10 +115,14 @@ class LeadModel:
             return np.full(len(rows), self.base_)
         columns, _, market = self._columns(rows)
         raw = self.model_.predict(columns, market)
+        return expit(logit(self._calibrated(raw)) + self.shift_)
+
+    def _calibrated(self, raw: np.ndarray) -> np.ndarray:
         if isinstance(self.curve_, IsotonicRegression):
             # steps tie leads that the regression tells apart: keep a trace of its order
             return np.clip(0.98 * self.curve_.predict(raw) + 0.02 * raw, _EPS, 1 - _EPS)
-        return self.curve_.predict_proba(logit(np.clip(raw, _EPS, 1 - _EPS))[:, None])[:, 1]
+        odds = self.curve_.predict_proba(logit(np.clip(raw, _EPS, 1 - _EPS))[:, None])[:, 1]
+        return np.clip(odds, _EPS, 1 - _EPS)
 
     def _columns(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Columns, prior precision of their coefficients, and each row's market (-1: not learnt from)."""
@@ -103,6 +134,10 @@ class LeadModel:
             here = (stage == s).astype(float)
             parts += [here, here * wait, here * wait**2, here * age]
             precision += [1 / 9, 1.0, 16.0, 1.0]
+            bins = np.searchsorted(self.edges_[s], rows["days_in_stage"].to_numpy(float), side="right")
+            flags = [here * (bins == b) for b in range(len(self.edges_[s]) + 1)]
+            parts += flags
+            precision += [1 / _GROUP_SD["wait"] ** 2] * len(flags)
         channel, segment = ([rows[c].to_numpy(object) == v for v in self.levels_[c]] for c in ("channel", "segment"))
         for name, flags in (("channel", channel), ("segment", segment)):
             if len(flags) > 1:

@@ -81,10 +81,13 @@ def as_on(table: pd.DataFrame, day: pd.Timestamp) -> pd.DataFrame:
 
 
 def horizon_of(table: pd.DataFrame) -> int:
-    """Days within which nineteen of twenty wins come after the lead was created; 28 to 365."""
+    """Days within which three of four wins come after the lead was created; 28 to 365.
+
+    Longer ones would leave only old days to learn from.
+    """
     lag = (table["won_on"] - table["created_on"]).dt.days
     lag = lag[lag >= 0]
-    return int(np.clip(np.ceil(lag.quantile(0.95)) if len(lag) else _SHORTEST, _SHORTEST, _LONGEST))
+    return int(np.clip(np.ceil(lag.quantile(0.75)) if len(lag) else _SHORTEST, _SHORTEST, _LONGEST))
 
 
 def take_snapshots(leads: pd.DataFrame, as_of: pd.Timestamp, horizon: int | None = None) -> Snapshots | None:
