@@ -19,7 +19,7 @@ from micromarket.allocation.interior_point import interior_point
 from micromarket.allocation.problem import Allocation, Problem
 
 Array = NDArray[np.float64]
-WORK = 40_000  # cells x nodes
+WORK = 3_000  # cells x nodes
 FEASIBLE = 1e-7
 
 
@@ -39,7 +39,7 @@ class _Relaxed:
     x: Array
     bound: float
     excess: Array
-    prices: Array
+    found: Allocation
 
 
 @dataclass
@@ -55,7 +55,7 @@ def solve_nonconcave(problem: Problem, ticket: float, tolerance: float, prices: 
     ``ticket``: least money of a cell that gets any, in the problem's unit.
     """
     del prices  # envelopes have flat parts: their prices jump from one problem to the next
-    search = _Search(problem, max(tolerance, 1e-9))
+    search = _Search(problem, max(tolerance, 1e-8))
     return search.run(_root(problem, ticket))
 
 
@@ -67,6 +67,15 @@ def _root(p: Problem, ticket: float) -> _Node:
         high = np.where(free & (low <= 0) & (high < ticket), 0.0, high)
         hole = np.where(free & (low <= 0) & (high > 0), ticket, 0.0)
     return _Node(low, high, hole)
+
+
+def _worst(found: Allocation) -> float:
+    worst = max(found.certificate.duality_gap, 10 * found.certificate.max_violation)
+    return worst if np.isfinite(worst) else np.inf
+
+
+def _fine(found: Allocation) -> bool:
+    return _worst(found) < 1e-10
 
 
 class _Search:
@@ -86,6 +95,7 @@ class _Search:
         best = self.best
         if best.x is None or best.found is None:
             return None
+        self._sharpen(root, best.x)
         gap = max(bound - best.score, 0.0) / max(abs(best.score), 1e-9 * len(best.x))
         certificate = replace(best.found.certificate, duality_gap=float(gap), iterations=self.steps)
         objective = float(self.p.curves.value(best.x).sum()) * self.p.worth
@@ -94,21 +104,39 @@ class _Search:
     def score(self, x: Array) -> float:
         return float(self.p.curves.value(x).sum()) - self.p.charge * float(x.sum())
 
+    def _solve(self, part: Problem, near: Allocation | None = None, corners: bool = False) -> Allocation:
+        """The dual method from a like answer, else the interior point; the dual method again from what that finds."""
+        first = None if near is None or not corners else self._from(part, near)
+        if first is not None and _worst(first) < 1e-9:
+            return first
+        found = interior_point(part, 1e-11, 60)
+        self.steps += found.certificate.iterations
+        if _worst(found) > (1e-9 if corners else 1e-6):
+            second = self._from(part, found)
+            found = found if second is None or _worst(second) > _worst(found) else second
+        return found if first is None or _worst(found) <= _worst(first) else first
+
+    def _from(self, part: Problem, near: Allocation) -> Allocation | None:
+        found = dual_newton(part, part.rows_of(near), steps=12, near=near.spend / self.p.unit)
+        self.steps += 0 if found is None else found.certificate.iterations
+        return found
+
     # --- the bound
-    def _relax(self, node: _Node) -> _Relaxed | None:
+    def _relax(self, node: _Node, near: Allocation | None = None) -> _Relaxed | None:
         p = self.p
         envelope = Envelope.over(p.curves, node.low, node.high, node.hole)
         part = p.restricted(envelope, node.low, node.high)
-        found = interior_point(part, 1e-10, 80)
-        self.steps += found.certificate.iterations
+        found = self._solve(part, near, bool((node.hole > 0).any()))
         if not found.certificate.max_violation <= FEASIBLE:
             return None
         x = np.clip(found.spend / p.unit, node.low, node.high)
         prices = part.rows_of(found)
         bound = part.bound(prices)
         excess = np.maximum(envelope.value(x) - p.curves.value(x), 0.0)
-        excess = np.where((node.hole > 0) & (x < node.hole * (1 - 1e-6)) & (x > 1e-6 * node.hole), excess, excess)
-        return _Relaxed(x, bound, excess, prices)
+        share = np.where(node.hole > 0, x / np.where(node.hole > 0, node.hole, 1.0), 0.0)
+        between = (share > 1e-7) & (share < 1 - 1e-7)
+        excess = np.where(between, share * (1 - share) * p.curves.value(node.hole), excess)
+        return _Relaxed(x, bound, excess, found)
 
     # --- answers
     def _repair(self, node: _Node, relaxed: _Relaxed) -> None:
@@ -117,12 +145,13 @@ class _Search:
         if dived is not None:
             decided, x = dived
             self._polish(decided, x)
-            self._one_side(decided, x)
+            if not self.nodes:
+                self._one_side(decided, x)
 
     def _decide_tickets(self, node: _Node, relaxed: _Relaxed) -> tuple[_Node, Array] | None:
         """Cells between nothing and their ticket go to one of the two, the clearest first, until none is left."""
         x: Array = relaxed.x
-        for attempt in range(40):
+        for _ in range(40):
             between = (node.hole > 0) & (x > 1e-7 * node.hole) & (x < node.hole * (1 - 1e-7))
             if not between.any():
                 none = (node.hole > 0) & (x <= 1e-7 * node.hole)
@@ -132,23 +161,18 @@ class _Search:
             share = x[cells] / node.hole[cells]
             order = np.argsort(-np.abs(share - 0.5), kind="stable")
             chosen = cells[order[: max(len(cells) // 2, 1)]]
-            for part in (chosen, chosen[:1], chosen[:1]):
-                up = x[part] >= 0.5 * node.hole[part]
-                if part is not chosen and attempt >= 0 and len(part) == 1 and self._tried == (attempt, int(part[0])):
-                    up = ~up
-                self._tried = (attempt, int(part[0]))
+            for part, flip in ((chosen, False), (chosen[:1], False), (chosen[:1], True)):
+                up = (x[part] >= 0.5 * node.hole[part]) != flip
                 none, some = np.zeros(len(x), bool), np.zeros(len(x), bool)
                 none[part[~up]], some[part[up]] = True, True
                 nearer = self._sided(node, none, some)
-                after = self._relax(nearer)
+                after = self._relax(nearer, relaxed.found)
                 if after is not None:
                     node, x = nearer, after.x
                     break
             else:
                 return None
         return None
-
-    _tried = (-1, -1)
 
     @staticmethod
     def _sided(node: _Node, none: NDArray[np.bool_], some: NDArray[np.bool_]) -> _Node:
@@ -176,9 +200,9 @@ class _Search:
     def _polish(self, node: _Node, x: Array) -> None:
         """Gains step by step on concave curves that lie below and touch at the answer so far (Hunter & Lange 2004)."""
         p, top = self.p, -np.inf
-        for _ in range(25):
+        for _ in range(3 if self.nodes else 10):
             part = p.restricted(Minorant.touching(p.curves, x), node.low, node.high)
-            found = interior_point(part, 1e-10, 80)
+            found = self._solve(part)
             if not found.certificate.max_violation <= FEASIBLE:
                 return
             after = np.clip(found.spend / p.unit, node.low, node.high)
@@ -189,11 +213,25 @@ class _Search:
                 return
             x, top = after, score
 
+    def _sharpen(self, root: _Node, x: Array) -> None:
+        """The last digits: cells stay on the side where they are, those on a convex part where they are."""
+        bent = (self.turn > root.low) & (root.high > root.low)
+        convex = bent & (x < self.turn)
+        low = np.where(convex, x, np.where(bent, np.maximum(self.turn, root.low), root.low))
+        high = np.where(convex, x, root.high)
+        none = (root.hole > 0) & (x < root.hole / 2)
+        low, high = np.where(none, 0.0, np.maximum(low, np.minimum(root.hole, high))), np.where(none, 0.0, high)
+        found = dual_newton(self.p.restricted(self.p.curves, low, high))
+        if found is not None and found.certificate.max_violation <= 1e-12:
+            after = np.clip(found.spend / self.p.unit, low, high)
+            if self.score(after) >= self.best.score * (1 - 1e-12):
+                self.best = _Best(self.score(after), after, found)
+
     # --- branching
     def _branch(self, root: _Node, first: _Relaxed) -> float:
         """Upper bound on every answer once the nodes are used up."""
         n = len(root.low)
-        most = min(WORK // max(n, 1), 600)
+        most = min(WORK // max(n, 1), 60)
         heap = [(-first.bound, 0, root, first)]
         count = 0
         settled = -np.inf  # bounds of nodes that need no more work
@@ -207,7 +245,7 @@ class _Search:
                 continue
             for child in self._split(node, relaxed):
                 self.nodes += 1
-                found = self._relax(child)
+                found = self._relax(child, relaxed.found)
                 if found is None:
                     continue
                 if found.bound > self.best.score:
@@ -225,6 +263,9 @@ class _Search:
         start = max(float(node.low[i]), float(node.hole[i]))
         width = float(node.high[i]) - start
         at = min(max(at, start + 0.1 * width), start + 0.9 * width)
+        stay = float(self.p.ref[i])  # with a cap on moves many cells stay: their money is a good place to cut
+        if self.p.capped and start + 1e-3 * width < stay < start + (1 - 1e-3) * width:
+            at = stay
         below, above = np.where(mark, at, node.high), np.where(mark, at, node.low)
         opened = np.where(mark, 0.0, node.hole)
         return [_Node(node.low, below, node.hole), _Node(above, node.high, opened)]

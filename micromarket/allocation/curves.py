@@ -250,12 +250,12 @@ class Hill(_Family):
             v = np.where(height > 0, height / (s + 1), np.where(s < 1, height / np.maximum(1 - s, 1e-12), 0.0))
             turn = np.where(s > 1, np.log(np.maximum((s - 1) / (s + 1), TINY)) / s, -700.0)
             v = np.maximum(v, np.maximum(turn, -700.0))
-            for _ in range(60):
+            for _ in range(40):
                 above = np.logaddexp(0.0, s * v)
                 level = height + (s - 1) * v - 2 * above
                 fall = (s - 1) - 2 * s * np.exp(s * v - above)
                 after = np.maximum(v + np.where(fall < 0, np.minimum(-level / fall, 0.0), 0.0), np.maximum(turn, -700))
-                done = np.abs(after - v) <= 1e-15 * (1 + np.abs(v))
+                done = np.abs(after - v) <= 4e-15 * (1 + np.abs(v))
                 v = after
                 if done.all():
                     break

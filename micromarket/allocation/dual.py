@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from micromarket.allocation.curves import Curves
+from micromarket.allocation.envelope import Envelope, Minorant, Pulled
 from micromarket.allocation.problem import Allocation, Problem
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 FLAT = 1e-13  # marginal value, in the problem's numbers, that counts as none
-PULL = 1e-3  # curvature of the pull on cells where money brings nothing
+PASSES = 15
 SAMPLE = 6_000  # cells that find the first prices of larger problems
 
 
@@ -38,31 +39,52 @@ class _Point:
     bound: float
 
 
-def dual_newton(problem: Problem, start: Array | None = None, tolerance: float = 1e-12) -> Allocation | None:
+def dual_newton(
+    problem: Problem, start: Array | None = None, tolerance: float = 1e-12, steps: int = 60, near: Array | None = None
+) -> Allocation | None:
     """The optimum of a concave problem; ``None`` where the method does not get there.
 
-    ``start``: prices by row (see :meth:`Problem.rows_of`). ``tolerance``: of violations, relative to the total.
+    ``start``: prices by row (see :meth:`Problem.rows_of`). ``tolerance``: of violations, relative to the total. ``near``: money
+    that is close to the answer, which straight parts of curves need.
     """
-    flat = np.flatnonzero((problem.high > problem.low) & ~(problem.curves.marginal(problem.low) > FLAT))
-    if len(flat):
-        return _proximal(problem, flat, start, tolerance)
-    return _newton(problem, start, tolerance)
+    p = problem
+    end, slope = p.curves.line() if isinstance(p.curves, (Envelope, Minorant)) else (p.low, np.zeros(len(p.low)))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        nothing = ~(p.curves.marginal(p.low) > FLAT)
+    end, slope = np.where(nothing, np.inf, end), np.where(nothing, 0.0, slope)
+    straight = np.flatnonzero((p.high > p.low) & (end > p.low))
+    if len(straight):
+        return _proximal(p, straight, end[straight], slope[straight], start, tolerance, steps, near)
+    return _newton(p, start, tolerance, steps)
 
 
-def _newton(problem: Problem, start: Array | None, tolerance: float) -> Allocation | None:
+def _newton(problem: Problem, start: Array | None, tolerance: float, steps: int) -> Allocation | None:
     if start is None and len(problem.low) > 4 * SAMPLE:
         start = _rough(problem)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return _Dual(problem).minimise(start, tolerance)
+        return _Dual(problem).minimise(start, tolerance, steps)
 
 
-def _proximal(problem: Problem, flat: Index, start: Array | None, tolerance: float) -> Allocation | None:
-    """Cells where money brings nothing pull weakly towards their last money (Rockafellar 1976), until none need be."""
-    middle = np.clip(problem.now, problem.low, problem.high)[flat]
+def _proximal(
+    problem: Problem,
+    cells: Index,
+    end: Array,
+    slope: Array,
+    start: Array | None,
+    tolerance: float,
+    steps: int,
+    near: Array | None,
+) -> Allocation | None:
+    """Cells on a straight part of their curve pull weakly towards their last money until none need be pulled.
+
+    The proximal point method, which ends after finitely many passes on straight parts (Rockafellar 1976).
+    """
+    middle = np.clip(problem.now if near is None else near, problem.low, problem.high)[cells]
     best: Allocation | None = None
-    for _ in range(12):
-        pulled = problem.restricted(Pulled(problem.curves, flat, middle), problem.low, problem.high)
-        found = _newton(pulled, start, tolerance)
+    for _ in range(PASSES):
+        curves = Pulled(problem.curves, cells, end, slope, np.minimum(middle, end))
+        pulled = problem.restricted(curves, problem.low, problem.high)
+        found = _newton(pulled, start, tolerance, steps)
         if found is None:
             return best
         start = pulled.rows_of(found)
@@ -70,9 +92,9 @@ def _proximal(problem: Problem, flat: Index, start: Array | None, tolerance: flo
         answer = problem.answer(x, start, found.certificate.iterations)
         if best is None or answer.certificate.duality_gap < best.certificate.duality_gap:
             best = answer
-        if answer.certificate.duality_gap < 1e-13:
+        if answer.certificate.duality_gap < 1e-13 or found.certificate.max_violation > 1e-9:
             break
-        middle = x[flat]
+        middle = x[cells]
     return best
 
 
@@ -97,52 +119,6 @@ def _rough(problem: Problem) -> Array | None:
     first, size, seen = problem.offset["market"], len(market), len(small.groups["market"])
     out[:first], out[first + size :] = price[:first], price[first + seen :]
     return out
-
-
-@dataclass(frozen=True)
-class Pulled:
-    """``curves`` with a weak pull on the cells ``flat``, whose own are 0: less ``PULL / 2 (x - middle)^2``."""
-
-    curves: Curves
-    flat: Index
-    middle: Array
-
-    def __len__(self) -> int:
-        return len(self.curves)
-
-    def _put(self, own: Array, flat: Array) -> Array:
-        own = own.copy()
-        own[self.flat] = flat
-        return own
-
-    def value(self, x: Array) -> Array:
-        return self._put(self.curves.value(x), -PULL / 2 * (x[self.flat] - self.middle) ** 2)
-
-    def marginal(self, x: Array) -> Array:
-        return self._put(self.curves.marginal(x), -PULL * (x[self.flat] - self.middle))
-
-    def bend(self, x: Array) -> Array:
-        return self._put(self.curves.bend(x), np.full(len(self.flat), PULL))
-
-    def demand(self, price: Array) -> Array:
-        return self._put(self.curves.demand(price), self.middle - price[self.flat] / PULL)
-
-    @property
-    def inflection(self) -> Array:
-        return self.curves.inflection
-
-    @property
-    def reach(self) -> Array:
-        return self.curves.reach
-
-    def take(self, index: Index) -> Pulled:
-        place = np.full(len(self), -1, np.int64)
-        place[self.flat] = np.arange(len(self.flat))
-        here = place[index]
-        return Pulled(self.curves.take(index), np.flatnonzero(here >= 0), self.middle[here[here >= 0]])
-
-    def scaled(self, unit: float, worth: float) -> Pulled:
-        raise NotImplementedError  # only ever wraps curves that are scaled
 
 
 class _Dual:
@@ -224,12 +200,14 @@ class _Dual:
         floor, ceiling = np.full(size, -np.inf), np.full(size, np.inf)
         own = own.copy()
         sums, slope = np.bincount(code, x, size), np.bincount(code, d, size)
-        todo = np.ones(size, bool)
+        todo, height = np.ones(size, bool), float(np.abs(by_cell).max())
         cells: Index | None = None  # those of the markets that are left
         for step in range(100):
             target = np.where(own > 0, most, np.where(own < 0, least, np.clip(sums, least, most)))
             miss = sums - target
-            todo &= np.abs(miss) > loose * (1 + np.abs(target))
+            # prices have 16 digits: on nearly straight curves money is not known better than this
+            enough = loose * (1 + np.abs(target)) + 1e-15 * slope * (1 + np.abs(own) + height)
+            todo &= np.abs(miss) > enough
             if not todo.any():
                 return x, d, side, own, True
             floor = np.where(todo & (miss > 0), own, floor)
@@ -245,7 +223,7 @@ class _Dual:
             after = np.where(own * after < 0, 0.0, after)  # look at 0 before going on beyond it
             stuck = todo & (after == own)
             if stuck.any():
-                if (np.abs(miss[stuck]) > 1e3 * loose * (1 + np.abs(target[stuck]))).any():
+                if (np.abs(miss[stuck]) > 1e3 * enough[stuck]).any():
                     return x, d, side, own, False
                 todo &= ~stuck
             own = np.where(todo, after, own)
@@ -339,7 +317,13 @@ class _Dual:
 
     def descend(self, start: Array | None, tolerance: float, steps: int) -> tuple[_Point, int]:
         p = self.p
-        price = np.zeros(len(p.row_low)) if start is None else start.copy()
+        price = np.zeros(len(p.row_low))
+        if (
+            start is not None
+        ):  # prices of another method: what is next to nothing is nothing, what exploded says nothing
+            ranged = p.row_low < p.row_high
+            sound = np.isfinite(start) & (np.abs(start) < 1e4) & (~ranged | (np.abs(start) > 1e-8))
+            price = np.where(sound, start, 0.0)
         if start is None:
             with np.errstate(all="ignore"):
                 slope = p.curves.marginal(np.maximum((p.low + np.minimum(p.high, 10.0)) / 2, 1e-9))
@@ -408,9 +392,9 @@ class _Dual:
             length *= shrink
         return None
 
-    def minimise(self, start: Array | None, tolerance: float) -> Allocation | None:
+    def minimise(self, start: Array | None, tolerance: float, steps: int) -> Allocation | None:
         try:
-            point, iterations = self.descend(start, tolerance, 60)
+            point, iterations = self.descend(start, tolerance, steps)
         except (ArithmeticError, np.linalg.LinAlgError):
             return None
         return self.p.answer(point.x, point.price, iterations)

@@ -16,6 +16,7 @@ from micromarket.allocation.curves import Curves
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+PULL = 1e-3  # curvature of the pull on straight parts
 KINK = 1e-4  # share of the ticket over which a step uses a rounded corner
 
 
@@ -87,6 +88,10 @@ class Envelope:
     def demand(self, price: Array) -> Array:
         return np.where(price > self.slope, self.low, np.maximum(self.curves.demand(price), self.touch))
 
+    def line(self) -> tuple[Array, Array]:
+        """Where the straight part ends, and its slope."""
+        return self.touch, self.slope
+
     @property
     def inflection(self) -> Array:
         return np.zeros(len(self))
@@ -150,6 +155,10 @@ class Minorant:
         curved = self.join > 0
         return np.where(curved & (price > self.slope), 0.0, np.maximum(self.curves.demand(price), self.join))
 
+    def line(self) -> tuple[Array, Array]:
+        """Where the straight part ends, and its slope."""
+        return self.join, self.slope
+
     @property
     def inflection(self) -> Array:
         return np.zeros(len(self))
@@ -165,3 +174,71 @@ class Minorant:
         return Minorant(
             self.curves.scaled(unit, worth), self.join / unit, self.slope * (unit / worth), self.drop / worth
         )
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """``curves`` less a weak pull of their straight parts towards ``middle``: strictly concave.
+
+    ``cells`` have a straight part up to ``end``, with ``slope``; off it go ``PULL / 2 (x - middle)^2`` there and the
+    pull's tangent at ``end`` beyond, ``middle`` being at most ``end``.
+    """
+
+    curves: Curves
+    cells: Index
+    end: Array
+    slope: Array
+    middle: Array
+
+    def __len__(self) -> int:
+        return len(self.curves)
+
+    def _force(self, x: Array) -> Array:
+        return PULL * (np.minimum(x[self.cells], self.end) - self.middle)
+
+    def value(self, x: Array) -> Array:
+        out, force = self.curves.value(x), self._force(x)
+        beyond = np.maximum(x[self.cells] - self.end, 0.0)
+        out[self.cells] -= force**2 / (2 * PULL) + force * beyond
+        return out
+
+    def marginal(self, x: Array) -> Array:
+        out = self.curves.marginal(x)
+        out[self.cells] -= self._force(x)
+        return out
+
+    def bend(self, x: Array) -> Array:
+        out, own = self.curves.bend(x), x[self.cells]
+        out[self.cells] = np.where(own < self.end, PULL, np.where(own == self.end, np.inf, out[self.cells]))
+        return out
+
+    def demand(self, price: Array) -> Array:
+        raised = price.copy()
+        own = price[self.cells]
+        with np.errstate(invalid="ignore"):
+            full = np.where(np.isfinite(self.end), PULL * (self.end - self.middle), np.inf)
+        raised[self.cells] = np.where(np.isfinite(full), own + full, 1.0)
+        out = self.curves.demand(raised)
+        straight = self.middle + (self.slope - own) / PULL
+        out[self.cells] = np.where(straight < self.end, straight, np.maximum(out[self.cells], self.end))
+        return out
+
+    @property
+    def inflection(self) -> Array:
+        return np.zeros(len(self))
+
+    @property
+    def reach(self) -> Array:
+        return self.curves.reach
+
+    def take(self, index: Index) -> Pulled:
+        place = np.full(len(self), -1, np.int64)
+        place[self.cells] = np.arange(len(self.cells))
+        here = place[index]
+        kept = here[here >= 0]
+        return Pulled(
+            self.curves.take(index), np.flatnonzero(here >= 0), self.end[kept], self.slope[kept], self.middle[kept]
+        )
+
+    def scaled(self, unit: float, worth: float) -> Pulled:
+        raise NotImplementedError("only curves that are in a problem's numbers are pulled")
