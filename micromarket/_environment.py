@@ -20,7 +20,18 @@ def environment(pyproject: Path) -> str:
         Where pyproject2conda (extra ``dev``) is missing or can't read the file.
     """
     command = [sys.executable, "-m", "pyproject2conda", "yaml", "--pyproject", str(pyproject), "--no-header"]
-    options = ["--name", "micromarket", "--python-include", "python>=3.11", "--extra", "dev", "--extra", "spatial", "--pip-dep", "-e ."]
+    options = [
+        "--name",
+        "micromarket",
+        "--python-include",
+        "python>=3.11",
+        "--extra",
+        "dev",
+        "--extra",
+        "spatial",
+        "--pip-dep",
+        "-e .",
+    ]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
     return _HEAD + done.stdout.strip() + "\n"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import openpyxl
+import pandas as pd
 import pytest
 import report_world as world
 from PIL import Image
