@@ -144,7 +144,7 @@ def test_inner_problem_is_generalised_least_squares():
     for part in (slice(0, 2), slice(2, 6)):  # chunks add up to the whole
         target = y[part] - y[part].mean(axis=1, keepdims=True)
         none = np.zeros((len(target), periods, 0))
-        normal.add(Block.of(centred[part], none, target, 1 / noise[part], np.diag(tau**-2.0)))
+        normal.add(Block.of(centred[part], none, target, 1 / noise[part], np.diag(tau**-2.0), np.zeros(len(target))))
     np.testing.assert_allclose(normal.solve().coefficients, wanted, rtol=1e-6)
 
 
@@ -153,7 +153,7 @@ def test_gradient_of_the_likelihood():
     spend = rng.gamma(1, 1, (60, 30, 2))
     y = 1 + 0.3 * saturated(spend, Shape(np.zeros(2), np.zeros(2))).sum(axis=2) + 0.1 * rng.standard_normal((60, 30))
     modifiers = Modifiers.of(rng.lognormal(0, 0.5, 30), rng.standard_normal((30, 2)), rng.integers(0, 3, 30))
-    search = Search(y, spend, rng.standard_normal((60, 30, 1)), np.ones(30), modifiers)
+    search = Search(y, spend, rng.standard_normal((60, 30, 1)), np.ones(30), modifiers, rng.normal(0, 0.3, 30))
     start = Hyper.start(Shape(np.array([0.1, -0.2]), np.array([0.3, -0.1])), np.array([0.1, 0.2]), modifiers)
     whitening, noise = Whitening(60, None, np.array([0.2])), np.full(30, 0.01)
     at = start.vector + 0.1 * rng.standard_normal(len(start.vector))

@@ -45,7 +45,7 @@ def sandwich(found: Found, spend: Array, weight: Array, log_room: Array, region:
 
 
 def common_effects(
-    x: Array, extra: Array, target: Array, noise: Array, prior: Array, basis: Array
+    x: Array, extra: Array, target: Array, noise: Array, prior: Array, basis: Array, tilt: Array
 ) -> tuple[Array, Array]:
     """Coefficients of (x, extra) at given variances, and their covariance robust to dependence within a market.
 
@@ -54,7 +54,7 @@ def common_effects(
     x, extra, target : arrays (markets, periods, columns), (markets, periods, columns), (markets, periods)
         Whitened; ``x`` has random slopes with inverse covariance ``prior``.
     """
-    block = Block.of(x, extra, target, 1 / noise, prior)
+    block = Block.of(x, extra, target, 1 / noise, prior, tilt)
     design = np.concatenate([x, extra], axis=2)
     normal = NormalEquations(basis, design.shape[2])
     normal.add(block)

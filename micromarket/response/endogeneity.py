@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from micromarket.response.covariance import common_effects
-from micromarket.response.linear import inverse_of
+from micromarket.response.linear import inverse_of, tilt_of
 from micromarket.response.model import SaturatingPanel
 from micromarket.response.transform import Array, saturated
 
@@ -119,20 +119,17 @@ def _around(v: Array, fade: float, back: bool) -> Array:
     return out
 
 
-def demand_scale(outcome: Array) -> Array:
-    """Each market's mean outcome over all markets': demand swings by percent, not by customers."""
-    mean = outcome.mean(axis=0)
-    return mean / max(float(mean.mean()), 1e-300)
+def _columns(index: Array, fade: float, tied: bool, tilt: Array) -> Array:
+    """Today and the periods around it, a head and in proportion to the market's usual level."""
+    around = _around(index, fade, back=True)
+    columns = [index + fade * around] if tied else [index, around]
+    return np.stack([*columns, *(c * tilt for c in columns)], axis=-1)
 
 
 def control(outcome: Array, spend: Array, region: NDArray[np.int64] | None, found: Endogeneity) -> Array:
-    """Columns (periods, markets, 1 or 2) for the regression."""
+    """Columns (periods, markets, 2 or 4) for the regression."""
     assert found.weights is not None
-    index = movement(spend, region) @ found.weights * demand_scale(outcome)
-    around = _around(index, found.fade, back=True)
-    if found.tied:
-        return (index + found.fade * around)[..., None]
-    return np.stack([index, around], axis=-1)
+    return _columns(movement(spend, region) @ found.weights, found.fade, found.tied, tilt_of(outcome))
 
 
 def diagnose(
@@ -146,7 +143,7 @@ def diagnose(
     if len(outcome) < 30 or outcome.shape[1] < 10:
         return Endogeneity(1.0, False)
     v = movement(spend, region)
-    live, size_of = v.std(axis=(0, 1)) > 1e-6, demand_scale(outcome)
+    live, tilt = v.std(axis=(0, 1)) > 1e-6, tilt_of(outcome)
     if not live.any():
         return Endogeneity(1.0, False)
     rows, white = model.few_, model.whitening_
@@ -161,17 +158,19 @@ def diagnose(
 
     def regress(more: Array) -> tuple[Array, Array]:
         """Coefficients of ``more`` and their covariance."""
-        found, spread = common_effects(x, np.concatenate([base, cut(more)], axis=2), target, noise, prior, white.basis)
+        found, spread = common_effects(
+            x, np.concatenate([base, cut(more)], axis=2), target, noise, prior, white.basis, model.tilt_[rows]
+        )
         k = more.shape[2]
         return found[-k:], spread[-k:, -k:]
 
     weights = np.where(live, shared_weights(np.where(live, v, 1e-9)), 0.0)
-    index = v @ weights * size_of
+    index = v @ weights * (1 + tilt)
     leads = np.stack([shifted(index, j) for j in range(1, LEADS + 1)], axis=-1)
     b, s = regress(leads)
     p = float(chi2.sf(float(b @ np.linalg.solve(s, b)), LEADS)) if b.sum() > 0 else 1.0
     if channels > 1:  # do some channels follow, and others not?
-        own, spread = regress(_around(v[..., live] * size_of[:, None], 0.5, back=False))
+        own, spread = regress(_around(v[..., live] * (1 + tilt)[:, None], 0.5, back=False))
         one = float(chi2.sf(float(own @ np.linalg.solve(spread, own)), len(own))) if own.max() > 0 else 1.0
         p = min(1.0, 2 * min(p, one))
         if one < MAX_P:
@@ -181,12 +180,12 @@ def diagnose(
     tied = float(size.sum() ** 2 / max(float((size**2).sum()), 1e-300)) < LEAST_CHANNELS
     if tied and not follows:
         return Endogeneity(p, False)
-    index = v @ weights * size_of
+    index = v @ weights
     best = (-np.inf, FADES[0])
     for fade in FADES:  # the one under which the periods around explain most
-        around = _around(index, fade, back=True)
-        b, s = regress((index + fade * around)[..., None] if tied else np.stack([index, around], axis=-1))
-        best = max(best, (float(b[-1] / np.sqrt(max(float(s[-1, -1]), 1e-300))), fade))
+        b, s = regress(_columns(index, fade, tied, tilt))
+        k = np.arange(len(b)) if tied else np.arange(1, len(b), 2)
+        best = max(best, (float(b[k] @ np.linalg.solve(s[np.ix_(k, k)], b[k])), fade))
     return Endogeneity(p, follows, weights, best[1], tied)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micromarket.response.covariance import sandwich
-from micromarket.response.linear import Block, Effects, NormalEquations, inverse_of
+from micromarket.response.linear import Block, Effects, NormalEquations, inverse_of, tilt_of
 from micromarket.response.modifiers import Modifiers
 from micromarket.response.noise import own_variance
 from micromarket.response.own_effects import OwnEffects, omega_of, own_effects
@@ -97,10 +97,10 @@ class SaturatingPanel:
         extra = np.zeros((*outcome.shape, 0)) if extra is None else extra
         self._unit, self._extra = unit, extra
         expected = np.maximum(outcome.mean(axis=0), 1e-12) / unit / (scale * unit)
-        self.modifiers_ = Modifiers.of(room, features, region)
+        self.modifiers_, self.tilt_ = Modifiers.of(room, features, region), tilt_of(outcome)
         few = np.arange(0, markets, -(-markets // SEARCH_MARKETS))
         y_few, spend_few = outcome[:, few] / unit, spend[:, few]
-        search = Search(y_few, spend_few, extra[:, few], expected[few], self.modifiers_.take(few))
+        search = Search(y_few, spend_few, extra[:, few], expected[few], self.modifiers_.take(few), self.tilt_[few])
         found = search.run(self.periods_per_year, self.iterations, self.rounds)
         hyper = found.hyper
         self.few_, self.whitening_ = few, found.whitening
@@ -116,14 +116,14 @@ class SaturatingPanel:
         k = 3 * channels + 1
         self.covariance_, self.extra_covariance_ = covariance[:k, :k], covariance[k:, k:]
 
-        effects, noise = found.fit.effects, np.empty(markets)
+        effects, noise, prior = found.fit.effects, np.empty(markets), inverse_of(hyper.covariance())
         if len(few) < markets:  # noise and common effects of all markets, from where the subsample stands
             normal = NormalEquations(found.whitening.basis, channels + extra.shape[2])
             for rows, x, more, target in self._chunks(outcome, spend):
                 law = found.law.pooled(np.zeros(len(target)), expected[rows], 0)
-                block = Block.of(x, more, target, 1 / law, inverse_of(hyper.covariance()))
+                block = Block.of(x, more, target, 1 / law, prior, self.tilt_[rows])
                 noise[rows] = self._noise(block, effects, found, expected[rows])
-                normal.add(Block.of(x, more, target, 1 / noise[rows], inverse_of(hyper.covariance())))
+                normal.add(Block.of(x, more, target, 1 / noise[rows], prior, self.tilt_[rows]))
             effects = normal.solve()
         else:
             noise = found.noise
@@ -135,8 +135,8 @@ class SaturatingPanel:
         correlation = hyper.correlation()[0]
         parts = []
         for rows, x, more, target in self._chunks(outcome, spend):
-            block = Block.of(x, more, target, 1 / noise[rows], inverse_of(hyper.covariance()))
-            left = target - effects.period - more @ effects.coefficients[channels:]
+            block = Block.of(x, more, target, 1 / noise[rows], prior, self.tilt_[rows])
+            left = target - effects.periods(block.tilt) - more @ effects.coefficients[channels:]
             parts.append(own_effects(block, left, base, omega_of(tau, base), correlation))
         self.own_ = OwnEffects.joined(parts)
         self.beta_, self.base_beta_, self.extra_ = beta * unit, base * unit, effects.coefficients[channels:] * unit

@@ -43,7 +43,9 @@ def pulse_effects(
     x[..., mine] = before[..., mine]
     target = np.ascontiguousarray(white.apply(outcome[:, rows]).T)
     spread = np.diag(model.own_.omega**2 + 1e-4)
-    found, covariance = common_effects(cut(x), cut(more), target, model.noise_[rows], inverse_of(spread), white.basis)
+    found, covariance = common_effects(
+        cut(x), cut(more), target, model.noise_[rows], inverse_of(spread), white.basis, model.tilt_[rows]
+    )
     k, out = len(mine), {}
     for i, c in enumerate(mine):
         variance = float(covariance[len(found) - k + i, len(found) - k + i])

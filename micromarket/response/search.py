@@ -63,11 +63,13 @@ class Search:
         Outcome in units of its mean, pressure units, and columns with one coefficient for all markets.
     expected : array (markets,)
         Mean outcome over heads, for the law of the noise.
+    tilt : array (markets,)
+        See :class:`~.linear.Block`.
     """
 
-    def __init__(self, y: Array, spend: Array, extra: Array, expected: Array, modifiers: Modifiers):
+    def __init__(self, y: Array, spend: Array, extra: Array, expected: Array, modifiers: Modifiers, tilt: Array):
         self.y, self.spend, self.extra = y, spend, extra
-        self.expected, self.modifiers = expected, modifiers
+        self.expected, self.modifiers, self.tilt = expected, modifiers, tilt
 
     def run(self, periods_per_year: float | None, iterations: int, rounds: int) -> Found:
         y, channels = self.y, self.spend.shape[2]
@@ -144,7 +146,7 @@ class Search:
         x, by_decay, by_half = (np.ascontiguousarray(whitening.apply(p * weight).transpose(1, 0, 2)) for p in parts)
         covariance = hyper.covariance()
         prior = inverse_of(covariance)
-        block = Block.of(x, extra, target, 1 / noise, prior)
+        block = Block.of(x, extra, target, 1 / noise, prior, self.tilt)
         normal = NormalEquations(whitening.basis, channels + extra.shape[2])
         normal.add(block)
         effects = normal.solve()
@@ -153,6 +155,7 @@ class Search:
         b = np.matmul(inverse, np.matmul(across, (part * w[:, None])[..., None]))[..., 0]
         residual = part - np.matmul(x, b[..., None])[..., 0]
         whole = float(((part * residual).sum(axis=1) * w).sum())  # part' V^-1 part
+        whole += effects.penalty
         logdet = -part.shape[1] * np.log(w).sum() - np.linalg.slogdet(inverse)[1].sum()
         logdet += np.linalg.slogdet(covariance)[1] * markets
         slopes = effects.coefficients[:channels] + b

@@ -64,7 +64,7 @@ def measure(model: SaturatingPanel, outcome: Array, spend: Array, scale: Array, 
             for a in (pressure, extra[:, rows])
         )
         target = np.ascontiguousarray(part.apply(y[periods][:, markets]).T)
-        coefficients, _ = common_effects(x, more, target, 1 / w[markets], prior, part.basis)
+        coefficients, _ = common_effects(x, more, target, 1 / w[markets], prior, part.basis, model.tilt_[rows][markets])
         beta, left = coefficients[: x.shape[2]], target - target.mean(axis=0)
         left = left - np.matmul(x - x.mean(axis=0), coefficients[: x.shape[2]])
         across = x.transpose(0, 2, 1) * w[markets][:, None, None]

@@ -59,5 +59,5 @@ def spillover(
     more = cut(np.concatenate([extra[:, rows], mean[..., None]], axis=2))
     target = np.ascontiguousarray(white.apply(outcome[:, rows]).T)
     prior = inverse_of(model.slope_covariance_)
-    found, covariance = common_effects(x, more, target, model.noise_[rows], prior, white.basis)
+    found, covariance = common_effects(x, more, target, model.noise_[rows], prior, white.basis, model.tilt_[rows])
     return Spillover(float(found[-1]), float(np.sqrt(max(float(covariance[-1, -1]), 0.0))))
