@@ -108,7 +108,7 @@ def _by_life_table(
     out = np.zeros((len(at), len(row)))
     for point in (np.arange(8) + 0.5) / 8:
         step = ((youngest + point * (oldest - youngest)) // tables.width).astype(int)
-        out += share[row[None, :], np.array(at)[:, None], np.minimum(step, tables.steps - 1)[None, :]] / 8
+        out += share[row[None, :], np.array(at)[:, None], np.minimum(step, tables.reach - 1)[None, :]] / 8
     return np.maximum(out, 1e-9)
 
 

@@ -3,9 +3,9 @@
 A lead leaves a stage by moving on or by being lost; both are discrete hazards of the time spent in the stage
 (competing risks: Kalbfleisch and Prentice 2002, *The Statistical Analysis of Failure Time Data*, section 8.2). Leads
 that are still there count for the time they have stayed, so young cohorts bias nothing. A channel's
-hazards are the company's times a factor, its own in each eighth of the time, shrunk by a gamma prior (Clayton and
-Kaldor 1987, *Biometrics* 43: 671-681). The stages are chained as a semi-Markov process: the clock starts anew with
-each stage.
+hazards are the company's times a factor of its own and, around it, one in each sixteenth of the time, shrunk by gamma
+priors (Clayton and Kaldor 1987, *Biometrics* 43: 671-681). The stages are chained as a semi-Markov process: the clock
+starts anew with each stage.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 
 ORDER = ("leads", "mql", "sal", "sql")
 _BINS = 240  # waits up to as many days are counted by the day, longer ones in wider steps
-_PARTS = 8  # of the time in a stage, each with a like number of events, in which channels may differ
+_PARTS = 16  # of the time in a stage, each with a like number of events, in which channels may differ
 _SMOOTH = 0.5  # pseudo events of the pooled tail that a step's hazard leans on
 
 
@@ -47,6 +47,11 @@ class LifeTables:
     def steps(self) -> int:
         return self.moved.shape[2]
 
+    @property
+    def reach(self) -> int:
+        """Steps that the whole way can take."""
+        return self.steps * len(self.stages)
+
     def position(self, channels: pd.Series) -> np.ndarray:
         """Row of each channel; unknown ones take the company's."""
         known = {c: i for i, c in enumerate(self.channels)}
@@ -62,23 +67,23 @@ class LifeTables:
         return self.staying() * self.moved
 
     def to_win(self) -> np.ndarray:
-        """Probability (channels, stages, steps) that a lead new in a stage is won in each step from now."""
+        """Probability (channels, stages, :attr:`reach`) that a lead new in a stage is won in each step from now."""
         step = self.leaving()
-        out = np.zeros_like(step)
-        out[:, -1] = step[:, -1]
+        out = np.zeros((*step.shape[:2], self.reach))
+        out[:, -1, : self.steps] = step[:, -1]
         for k in range(len(self.stages) - 2, -1, -1):
             for c in range(len(self.channels)):
-                out[c, k] = np.convolve(step[c, k], out[c, k + 1])[: self.steps]
+                out[c, k] = np.convolve(step[c, k], out[c, k + 1])[: self.reach]
         return out
 
     def reached(self) -> np.ndarray:
-        """Probability (channels, stages + 1, steps) that a new lead has reached a stage (the last: won) in a step."""
+        """Probability (channels, stages + 1, :attr:`reach`) that a new lead has come to a stage (the last: won)."""
         step = self.leaving()
-        out = np.ones((len(self.channels), len(self.stages) + 1, self.steps))
+        out = np.ones((len(self.channels), len(self.stages) + 1, self.reach))
         for c in range(len(self.channels)):
-            arrival = np.eye(1, self.steps)[0]
+            arrival = np.eye(1, self.reach)[0]
             for k in range(len(self.stages)):
-                arrival = np.convolve(arrival, step[c, k])[: self.steps]
+                arrival = np.convolve(arrival, step[c, k])[: self.reach]
                 out[c, k + 1] = np.cumsum(arrival)
         return out
 
@@ -88,7 +93,7 @@ class LifeTables:
         total = density.sum(axis=2)
         # a step holds (width - 1) / 2 days more than it began with, in each stage that is still to be passed
         inside = (self.width - 1) / 2 * np.arange(len(self.stages), 0, -1)
-        days = (density * self.width * np.arange(self.steps)).sum(axis=2)
+        days = (density * self.width * np.arange(self.reach)).sum(axis=2)
         mean = np.where(total > 1e-12, days / np.maximum(total, 1e-300), 0.0)
         return np.where(total > 1e-12, mean, mean[-1]) + inside
 
@@ -114,7 +119,7 @@ class LifeTables:
         density[:, 0] *= 1 - gone
         leave = np.where(now[:, None] > 1e-12, density / np.maximum(now[:, None], 1e-12), 0.0)
         out = np.zeros_like(leave)
-        reach = min(ahead, self.steps)
+        reach = min(ahead, self.reach)
         for c, k in sorted(set(zip(channel.tolist(), stage.tolist(), strict=True))):
             rows = (channel == c) & (stage == k)
             if k + 1 == len(self.stages):
@@ -179,17 +184,21 @@ def _smoothed(events: np.ndarray, at_risk: np.ndarray) -> np.ndarray:
 
 
 def _of_channels(events: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Factors (channels + company, stages, steps) on the company's hazards, constant over each part of its time."""
+    """Factors (channels + company, stages, steps) on the company's hazards.
+
+    A channel's own factor first, then, around it, one in each part of the time.
+    """
     out = np.ones_like(events)
     for k in range(events.shape[1]):
         total = events[-1, k].cumsum()
         if total[-1] <= 0 or len(events) < 3:
             continue
+        whole = _shrunk(events[:-1, k].sum(axis=1), expected[:-1, k].sum(axis=1))
         part = np.minimum((total - events[-1, k]) * _PARTS / total[-1], _PARTS - 1).astype(int)
         for p in np.unique(part):
             here = part == p
-            factor = _shrunk(events[:-1, k][:, here].sum(axis=1), expected[:-1, k][:, here].sum(axis=1))
-            out[:-1, k, here] = factor[:, None]
+            around = _shrunk(events[:-1, k][:, here].sum(axis=1), whole * expected[:-1, k][:, here].sum(axis=1))
+            out[:-1, k, here] = (whole * around)[:, None]
     return out
 
 

@@ -34,9 +34,9 @@ class Projection:
     weekly : array of shape (cells,)
         Wins from leads that the plan needs in a week, mean over the first weeks.
     open_leads : array of shape (cells,)
-        Leads open today (count; those without a market or segment are in :attr:`unplaced`).
+        Leads open today (count); those of a market without one of its segments are spread over them.
     unplaced : float
-        Open leads without a place; what they bring is spread over the cells as the need is.
+        Open leads without a market; what they bring is spread over the cells as the need is.
     """
 
     cells: pd.DataFrame
@@ -127,8 +127,11 @@ def project(
         weights = weights / weights.sum() if weights.sum() > 0 else part / part.sum()
         wins += weights[:, None] * (odds[rows] * count[rows, None]).sum(axis=0)
         variance = variance + weights * float((count[rows] * sums[rows] * (1 - sums[rows])).sum())
+        if not part.all():
+            there = there + weights * float(count[rows].sum())
+    homeless = ~known["market_id"].isin(cells["market_id"]).to_numpy()
     return Projection(
-        cells, wins @ to_period.T, wins.sum(axis=1), variance, needed, weekly, there, float(count[place < 0].sum())
+        cells, wins @ to_period.T, wins.sum(axis=1), variance, needed, weekly, there, float(count[homeless].sum())
     )
 
 
