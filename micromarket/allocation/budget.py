@@ -13,7 +13,15 @@ from micromarket.allocation.budget_notes import MAX_NO_RESPONSE, MIN_ODDS, notes
 from micromarket.allocation.evidence import held_out
 from micromarket.allocation.gain import Draws, joint_draws, new_customer_value
 from micromarket.allocation.limits import Cells, blocked_markets, build_cells, neutral, round_to_limits
-from micromarket.allocation.promise import beside, best_within, cautious_plan, free_plan, frontier, interval
+from micromarket.allocation.promise import (
+    beside,
+    best_within,
+    cautious_plan,
+    free_plan,
+    frontier,
+    interval,
+    shadow_prices,
+)
 from micromarket.allocation.reasons import reasons
 from micromarket.allocation.solver import Allocation
 from micromarket.allocation.stacking import Stacked, stack
@@ -192,6 +200,7 @@ def _numbers(
         "customers": customers,
         "certificate": {"duality_gap": certificate.duality_gap, "max_violation": certificate.max_violation},
         "price": plan.price,
+        "prices": shadow_prices(cells, plan) if moves else [],
         "frontier": line,
         "kept": not moves,
     }

@@ -107,6 +107,26 @@ def frontier(
     return out
 
 
+def shadow_prices(cells: Cells, plan: Allocation, most: int = 5) -> list[dict[str, Any]]:
+    """Value of one more unit of money under each limit that binds, largest first: ``limit``, ``name``, ``value``.
+
+    For upper limits it is what a unit more would bring; for lower ones, below 0, what a unit less would save.
+    """
+    rows = [{"limit": "total", "name": "all markets", "value": plan.price}]
+    if plan.shift_price > 0:
+        rows.append({"limit": "max_shift", "name": "all moves", "value": plan.shift_price})
+    names = {"market": cells.markets, "channel": cells.channels, "region": cells.regions}
+    for family, prices in sorted(plan.prices.items()):
+        floor = 1e-4 * max(abs(plan.price), 1e-12)
+        order = np.argsort(-np.abs(prices), kind="stable")[:most]
+        rows += [
+            {"limit": f"{family}_change", "name": str(names[family][i]), "value": float(prices[i])}
+            for i in order
+            if abs(prices[i]) > floor
+        ]
+    return rows
+
+
 def beside(draws: Draws, plans: dict[str, Array], current: Array) -> dict[str, Any]:
     """Moves and gain of every plan that stands beside the recommended one."""
     out: dict[str, Any] = {}
