@@ -108,7 +108,10 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of the reallocation; see the contract. Changes are (lowest, highest) ratios to the current money."""
+    """Limits of the reallocation; see the contract. Changes are (lowest, highest) ratios to the current money.
+
+    ``min_ticket``: a cell gets nothing or at least this much money; ``round_to``: money in multiples of this much.
+    """
 
     total: float | None = None  # None: current
     max_shift: float = 0.30
@@ -119,6 +122,8 @@ class Budget:
     min_return: float | None = None
     risk_aversion: float = 0.0
     test_reserve: float = 0.05
+    min_ticket: float = 0.0
+    round_to: float | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,8 @@ _READERS: dict[type, dict[str, Callable]] = {
         "min_return": read.number(0, 1e9, "value per unit of money, at least 0"),
         "risk_aversion": read.number(0, 100, "a number from 0 (none) to 100"),
         "test_reserve": read.number(0, 0.5, "a fraction from 0 to 0.5"),
+        "min_ticket": read.number(0, 1e12, "money, at least 0"),
+        "round_to": read.number(0.01, 1e9, "money, at least 0.01"),
     },
     Targets: {
         "growth": read.number(-0.9, 10, "a fraction from -0.9 to 10"),

@@ -52,6 +52,8 @@ __DATA__
 #   min_return: null             # least value that the next unit of money must bring
 #   risk_aversion: 0.0           # 0: the best expected gain; higher: surer gains first
 #   test_reserve: 0.05           # share of the total that may be used to prove that the moves work
+#   min_ticket: 0                # a market gets nothing in a channel, or at least this much money
+#   round_to: null               # money in multiples of this much, such as 100; sums are kept
 
 # targets:
 #   growth: 0.10                 # company revenue over the plan period against the same span before

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linprog
 
-from micromarket.allocation.problem import FAMILIES, Group, Problem
+from micromarket.allocation.problem import FAMILIES, Group, Problem, tally
 from micromarket.errors import InfeasibleError
 from micromarket.errors import Problem as Wrong
 
@@ -47,10 +47,11 @@ def check_sums(
                 f"min_ticket of {min_ticket:,.2f} within reach of every cell that must have money: {int(between.sum())}"
                 f" cells may not go that high (one no higher than {least:,.2f}): lower it, or let these cells go to 0"
             )
+        lines += _small_groups(low, high, groups, min_ticket, slack)
     for family, group in groups.items():
         size = len(group)
-        least_sum = np.bincount(group.code, low, size)
-        most_sum = np.bincount(group.code, high, size)
+        least_sum = tally(group.code, low, size)
+        most_sum = tally(group.code, high, size)
         for over, what in (
             (least_sum - group.high, f"{family} limits that leave room for the lowest money of its cells"),
             (group.low - most_sum, f"{family} limits that its cells' highest money can reach"),
@@ -70,6 +71,24 @@ def check_sums(
     if lines:
         raise infeasible(lines + _advice(_Limits.of(low, low, high, groups, total, None, free)))
     return low, high
+
+
+def _small_groups(low: Array, high: Array, groups: dict[str, Group], ticket: float, slack: float) -> list[str]:
+    """Groups that must get money beyond their fixed cells', but less than one ticket."""
+    lines, fixed = [], high <= low
+    for family, group in groups.items():
+        still = tally(group.code, np.where(fixed, low, 0.0), len(group))
+        room = group.high - still
+        clash = np.flatnonzero((group.low - still > slack) & (room < ticket - slack))
+        if len(clash):
+            worst = clash[np.argsort(room[clash], kind="stable")[:NAMED]]
+            names = ", ".join(f"{group.named(i)} at most {room[i]:,.2f}" for i in worst)
+            more = f" and {len(clash) - len(worst):,} more" if len(clash) > len(worst) else ""
+            lines.append(
+                f"min_ticket of {ticket:,.2f} within the limits of every {family} that must get money: {len(clash)} may"
+                f" not get that much ({names}{more}); lower it to {room[clash].min():,.2f}, or let these go to 0"
+            )
+    return lines
 
 
 def explain(problem: Problem, min_ticket: float = 0.0) -> InfeasibleError:
@@ -158,7 +177,7 @@ def _merged(
     size = [len(groups[f]) if f in groups else 1 for f in ("channel", "region")]
     code = codes["channel"] * size[1] + codes["region"]
     kept, place = np.unique(code, return_inverse=True)
-    sums = [np.bincount(place, v, len(kept)) for v in (now, low, high)]
+    sums = [tally(place, v, len(kept)) for v in (now, low, high)]
     out = {}
     for f, part in (("channel", kept // size[1]), ("region", kept % size[1])):
         if f in groups:
@@ -168,11 +187,11 @@ def _merged(
         home = np.zeros(len(g), np.int64)
         home[g.code] = codes["region"]
         if (home[g.code] == codes["region"]).all():
-            floor = np.maximum(g.low, np.bincount(g.code, low, len(g)))
-            ceiling = np.minimum(g.high, np.bincount(g.code, high, len(g)))
+            floor = np.maximum(g.low, tally(g.code, low, len(g)))
+            ceiling = np.minimum(g.high, tally(g.code, high, len(g)))
             names = groups["region"].names if "region" in groups and len(groups["region"].names) else []
             out["market"] = Group(
-                kept % size[1], np.bincount(home, floor, size[1]), np.bincount(home, ceiling, size[1]),
+                kept % size[1], tally(home, floor, size[1]), tally(home, ceiling, size[1]),
                 [f"limits together, region {name}" for name in names] or ["limits together"] * size[1],
             )  # fmt: skip
     return sums[0], sums[1], sums[2], out

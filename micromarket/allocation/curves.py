@@ -1,7 +1,7 @@
 """Families of response curves over money, as the solver needs them: value, marginal value and its inverse.
 
-Every family holds one curve a cell, all monotone and 0 at no money. Where a curve is concave everywhere ``inflection``
-is 0; an S-shaped one (Hill with slope above 1) has a rising marginal value up to ``inflection`` and a falling one after.
+Every family holds one curve a cell, all monotone and 0 at no money. Where a curve is concave ``inflection`` is 0; an
+S-shaped one (Hill with slope above 1) has a rising marginal value up to ``inflection`` and a falling one after.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Curves(Protocol):
 
 
 @dataclass(frozen=True)
-class _Family:
+class Family:
     """``amplitude``: most that money can bring (value; for growth without limit its factor), at least 0."""
 
     amplitude: Array
@@ -72,7 +72,7 @@ class _Family:
 
 
 @dataclass(frozen=True)
-class Hyperbolic(_Family):
+class Hyperbolic(Family):
     """``amplitude x / (x + half)``: Michaelis-Menten; ``half``: money with half of the amplitude."""
 
     half: Array
@@ -106,7 +106,7 @@ class Hyperbolic(_Family):
 
 
 @dataclass(frozen=True)
-class Exponential(_Family):
+class Exponential(Family):
     """``amplitude (1 - exp(-x / scale))``; ``scale``: money with 63% of the amplitude."""
 
     scale: Array
@@ -133,7 +133,7 @@ class Exponential(_Family):
 
 
 @dataclass(frozen=True)
-class Logarithmic(_Family):
+class Logarithmic(Family):
     """``amplitude log(1 + x / scale)``: growth without limit."""
 
     scale: Array
@@ -160,7 +160,7 @@ class Logarithmic(_Family):
 
 
 @dataclass(frozen=True)
-class Power(_Family):
+class Power(Family):
     """``amplitude (x / scale)^exponent``, exponent between 0 and 1: constant elasticity."""
 
     scale: Array
@@ -190,7 +190,7 @@ class Power(_Family):
 
 
 @dataclass(frozen=True)
-class Tanh(_Family):
+class Tanh(Family):
     """``amplitude tanh(x / scale)``; PyMC-Marketing's logistic saturation with rate lam is ``scale = 2 / lam``."""
 
     scale: Array
@@ -219,7 +219,7 @@ class Tanh(_Family):
 
 
 @dataclass(frozen=True)
-class Hill(_Family):
+class Hill(Family):
     """``amplitude x^slope / (x^slope + half^slope)``, as Meridian has it; S-shaped where ``slope`` is above 1."""
 
     half: Array

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from micromarket.allocation.rounding import CENT, round_to_unit
 from micromarket.allocation.solver import Allocation, Group, allocate
 from micromarket.config import Budget
 from micromarket.market_data import MarketData
 
 Array = NDArray[np.float64]
-CENT = 0.01
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def solve(cells: Cells, limits: Budget, total: float, weight: Array | None = Non
         cells.current * scale,
         total=total,
         min_return=limits.min_return,
+        min_ticket=limits.min_ticket,
         max_shift=_rounding_room(_most_moved(limits.max_shift, total, cells.current.sum() * scale), len(cells.current)),
         **_bounds(cells, limits, scale),
     )
@@ -186,8 +187,23 @@ def to_cents(money: Array, total: float | None = None, low: Array | None = None,
 
 
 def round_to_limits(cells: Cells, limits: Budget, spend: Array, total: float) -> Array:
-    """``spend`` in whole cents; cells whose change is no more than the solver's noise keep today's money."""
+    """``spend`` in whole cents, or units of ``limits.round_to``, within the limits.
+
+    Cells whose change is no more than the solver's noise keep today's money (in cents, without ``round_to``).
+    """
     noise = 2 * CENT + 1e-5 * cells.current
     spend = np.where(np.abs(spend - cells.current) < noise, cells.current, spend)
     bounds = _bounds(cells, limits, 1.0)
-    return to_cents(spend, total, bounds["low"], bounds["high"])
+    low, high = bounds.pop("low"), bounds.pop("high")
+    if limits.min_ticket > 0:  # nothing stays nothing, a ticket stays one
+        free = high > low
+        some = free & (spend >= limits.min_ticket / 2)
+        low, high = np.where(some, np.maximum(low, limits.min_ticket), low), np.where(free & ~some, low, high)
+    if limits.round_to is None:
+        return to_cents(spend, total, low, high)
+    most = _most_moved(limits.max_shift, total, float(cells.current.sum()))
+    slope = cells.value * cells.amplitude * cells.half_spend / (spend + cells.half_spend) ** 2
+    return round_to_unit(
+        spend, limits.round_to, total, low, high, tuple(bounds.values()), current=cells.current, max_shift=most,
+        marginal=slope,
+    )  # fmt: skip

@@ -16,6 +16,11 @@ Index = NDArray[np.int64]
 FAMILIES = ("market", "channel", "region")
 
 
+def tally(code: Index, weight: Array, size: int) -> Array:
+    """Sums of ``weight`` by group."""
+    return np.bincount(code, weight, size).astype(float, copy=False)
+
+
 @dataclass(frozen=True)
 class Group:
     """Bounds on sums over groups of cells. ``code``: group of each cell, 0..n-1; ``low``, ``high``: money by group."""
@@ -155,7 +160,7 @@ class Problem:
     def sums(self, x: Array, moves: Array) -> Array:
         """Rows of the constraint matrix: sums of x (total, groups), then the sum of moves."""
         parts = [np.array([x.sum()])]
-        parts += [np.bincount(g.code, x, len(g)) for _, g in self.families()]
+        parts += [tally(g.code, x, len(g)) for _, g in self.families()]
         if self.capped:
             parts.append(np.array([moves.sum()]))
         return np.concatenate(parts)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from micromarket.allocation.curves import Curves
+from micromarket.allocation.curves import Curves, Family
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -168,3 +168,15 @@ class Mixed:
 
     def scaled(self, unit: float, worth: float) -> Mixed:
         return Mixed(tuple(part.scaled(unit, worth) for part in self.parts), self.where)
+
+
+def weighted(curves: Curves, weight: Array) -> Curves:
+    """``curves`` with every cell's value times its ``weight``, at least 0."""
+    if isinstance(curves, Mixed):
+        parts = [weighted(part, weight[index]) for part, index in zip(curves.parts, curves.where, strict=True)]
+        return Mixed(tuple(parts), curves.where)
+    if isinstance(curves, Sampled):
+        return replace(curves, slopes=curves.slopes * weight[:, None])
+    if not isinstance(curves, Family):
+        raise TypeError(f"curves of a known family, not {type(curves).__name__}")
+    return replace(curves, amplitude=curves.amplitude * weight)
