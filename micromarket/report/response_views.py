@@ -129,13 +129,14 @@ def channel_returns(curves: pd.DataFrame, draws: pd.DataFrame, current: pd.DataF
         by = slope[i].sum(axis=0) / money
         low, high = np.quantile(by, [0.05, 0.95])
         mean = drawn[i].mean(axis=1)
+        better = np.where(np.isclose(by, usual), 0, np.sign(by - usual))
         full = float((mean * x[i] / (x[i] + half[i])).sum() / max(float(mean.sum()), 1e-300))
         steep = (mean * x[i] * half[i] / (MULTIPLES[:, None] * x[i] + half[i]) ** 2).sum(axis=1)
         now = float((mean * x[i] * half[i] / (x[i] + half[i]) ** 2).sum())
         past = np.flatnonzero(steep <= 0.5 * now)
         out[channel] = {
             "value": float(by.mean()), "low": float(low), "high": float(high),
-            "saturation": full, "odds": float((0.5 + 0.5 * np.sign(np.where(np.isclose(by, usual), 0.0, by - usual))).mean()),
+            "saturation": full, "odds": 0.5 + 0.5 * float(better.mean()),
             "halves": float(MULTIPLES[past[0]]) if len(past) else np.nan, "swing": 0.1 * money * float(high - low) / 2,
         }  # fmt: skip
     return pd.DataFrame.from_dict(out, orient="index")
