@@ -76,15 +76,15 @@ def test_odds_of_open_leads_come_true() -> None:
     )
     test = found.test
     assert test is not None
-    assert test.auc > max(test.auc_channel, 0.75)
+    assert test.auc > max(test.auc_stage, test.auc_channel + 0.03)
     assert test.expected == pytest.approx(1, abs=0.1)
-    assert test.slope == pytest.approx(1, abs=0.15)
+    assert test.slope == pytest.approx(1, abs=0.35)  # 0.89 on average over ten other worlds, SD 0.13
     assert test.skill > 0.1
     assert test.enough_share < 0.6
     assert (test.deciles["predicted"] - test.deciles["won"]).abs().max() < 0.09
     # a list that wins 1% against 20 to 56%: noise, and only that
     assert found.sources.set_index("channel")["noise"].to_dict() == {"fair": False, "list": True, "web": False}
-    assert "list (1" in found.to_text("USD")
+    assert "Little more than noise: list (" in found.to_text("USD")
 
 
 def test_nothing_after_the_day_is_used() -> None:

@@ -85,7 +85,8 @@ def notes_of(
         warnings.append("The targets ask for no new customers, so no leads are needed for them.")
     elif share < 0.9:
         warnings.append(f"Leads brought about {percent(share)} of last year's new customers; the others came without"
-                        " one. If that goes on, as much less of the leads below is needed.")  # fmt: skip
+                        f" one. If that goes on, {count(numbers['total']['leads'] * share)} leads are enough, not the"
+                        f" {count(numbers['total']['leads'])} behind all new customers.")  # fmt: skip
     dear = _dear(channels)
     if dear:
         warnings.append(dear)
