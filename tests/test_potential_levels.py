@@ -95,14 +95,16 @@ def plain() -> tuple[World, Frontier]:
     return known, estimate(known.data)[1]
 
 
-def test_ranges_hold_the_truth_whatever_the_shape_of_the_shortfall(plain):
-    known, found = plain
-    headroom = known.potential - known.now
-    assert 0.8 <= held(known.potential, found.potential_low, found.potential_high) <= 0.99
-    assert 0.8 <= held(headroom, found.headroom_low, found.headroom_high) <= 0.99
-    other = world(seed=3, one_sided="half-normal")
-    found = estimate(other.data)[1]
-    assert 0.8 <= held(other.potential - other.now, found.headroom_low, found.headroom_high) <= 0.99
+def test_ranges_hold_the_truth_whatever_the_shape_of_the_shortfall():
+    """Errors of the level are common to all markets of a world: only over several worlds does coverage mean anything."""
+    found = []
+    for seed in range(6):
+        known = world(m=200, seed=seed, one_sided=("exponential", "half-normal")[seed % 2])
+        f = estimate(known.data)[1]
+        headroom = known.potential - known.now
+        found.append((held(known.potential, f.potential_low, f.potential_high),
+                      held(headroom, f.headroom_low, f.headroom_high)))  # fmt: skip
+    assert ((np.mean(found, axis=0) >= 0.82) & (np.mean(found, axis=0) <= 0.98)).all(), found
 
 
 def test_the_probability_of_the_top_fifth_means_what_it_says(plain):
@@ -120,7 +122,7 @@ def test_levers_that_follow_hidden_demand_are_trusted_less():
     design = build_design(known.data, 1)
     levels = predict_levels(design, 1)
     model = CountFrontier(design.family).fit(design.n, design.size, levels.now)
-    bias = confounding(levels, model.sigma_v_**2)
+    bias = confounding(levels, model.sd_w_**2)
     assert 0.05 < bias <= 1
     parts = [fit_frontier(design, dataclasses.replace(levels, selection=s), 1) for s in (0.0, levels.selection)]
     trusting, found = parts
@@ -131,7 +133,7 @@ def test_levers_that_follow_hidden_demand_are_trusted_less():
     # levers given out by chance leave nothing to doubt
     chance = world(seed=1, m=300, follow_hidden=0.0, follow=0.0)
     other = predict_levels(build_design(chance.data, 1), 1)
-    assert abs(confounding(other, model.sigma_v_**2)) < 0.5 * bias
+    assert abs(confounding(other, model.sd_w_**2)) < 0.5 * bias
 
 
 def test_audits_fix_the_level_and_narrow_the_ranges():

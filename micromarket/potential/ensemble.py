@@ -15,8 +15,8 @@ from micromarket.potential.levels import Levels
 
 _DRAWS, _DRAWS_LARGE, _LARGE = 300, 100, 10_000
 # Levers may follow demand that no column shows: delta says how strongly, beside how they follow the features. Oster
-# (2019) argues for 0 to 1; the prior has its middle there and half of its mass outside, since nobody knows.
-DELTA, DELTA_SD = 0.5, 0.75
+# (2019) argues for 0 to 1; some companies do the opposite, so nine tenths of this prior lie between -0.7 and 1.2.
+DELTA, DELTA_SD = 0.25, 0.6
 _LEAST_EFFECT = 0.1
 # Without sizes: how far levers of a kind of market follow its expected customers; 0 in proportion, 1 not at all
 TILT_SD = 0.5
@@ -33,8 +33,9 @@ class Draws:
 def confounding(levels: Levels, unexplained: float) -> float:
     """Bias of the lever effects, as a part of them, if levers follow what no column shows as they follow the features.
 
-    ``unexplained``: variance of the level that nothing explains. The formula is Oster's (2019, eq. 3) for a delta of 1;
-    at most the whole effect, which is also what holds where no feature is there to judge by.
+    ``unexplained``: variance of the level that nothing explains, count noise apart. The formula is Oster's (2019,
+    section 3.2) for a delta of 1, with all of that variance open to confounding (her largest R squared of 1); at most
+    the whole effect, which is also what holds where no feature is there to judge by.
     """
     if not levels.gap.any():
         return 0.0
@@ -52,7 +53,7 @@ def draw(
     which = np.searchsorted(np.cumsum(model.weights_)[:-1], (np.arange(count) + 0.5) / count)
     steps = (np.stack([rng.permutation(count) for _ in range(5)]) + 0.5) / count
     delta = DELTA + DELTA_SD * ndtri(steps[0])
-    unconfounded = np.maximum(1 - delta * confounding(levels, model.sigma_v_**2), _LEAST_EFFECT)
+    unconfounded = np.maximum(1 - delta * confounding(levels, model.sd_w_**2), _LEAST_EFFECT)
     effect = unconfounded * np.exp(min(levels.gap_doubt, 1.0) * ndtri(steps[3]))
     stretch = np.exp(model.parameter_sd_ * ndtri(steps[1]))
     tilted = TILT_SD * ndtri(steps[4])

@@ -55,7 +55,7 @@ def fit_frontier(design: Design, levels: Levels, seed: int) -> Frontier:
     weight = model.weights_[:, None]
     total = (weight * [p.total for p in posts]).sum(axis=0)
     short = (weight * [p.gap for p in posts]).sum(axis=0)
-    lever_gaps = levels.lever_gaps * (1 - DELTA * confounding(levels, model.sigma_v_**2))
+    lever_gaps = levels.lever_gaps * (1 - DELTA * confounding(levels, model.sd_w_**2))
     pull = lever_gaps.sum(axis=1)
     fallback = float(np.average(short + pull, weights=size)) < 0.02
     if fallback:  # nothing one-sided and no lever to pull: the best fifth of similar markets is the yardstick

@@ -14,6 +14,7 @@ from micromarket.potential.families import Family, FloatArray
 
 _SHARES = (0.035, 0.11, 0.21, 0.39, 0.61, 0.81, 0.95)  # of the variance that is one-sided
 _MIRRORED = (0.21, 0.61)
+_CLEARLY = 1.92  # log-likelihood: half the 95th percentile of chi-square with one degree of freedom
 _LARGEST_FIT = 3_000
 _RESAMPLED = 200
 
@@ -41,7 +42,7 @@ class CountFrontier:
     shapes_, weights_ : composed-error distributions and their weights (sum 1)
     parameter_sd_ : standard error of the log scale of a shape, from the number of markets that inform it
     sigma_u_, sigma_v_ : weighted means of the root mean square of u and of the sd of v, units of the linear predictor
-    mean_u_ : weighted mean of u
+    mean_u_ : weighted mean of u; sd_w_ : of the sd of v - u, all that levels and counts leave unexplained
     skew_ : "one-sided", "unclear", "wrong sign" or "not tested"
     p_value_ : of no one-sided part (mixed chi-square of Coelli 1995); nan when not tested
     """
@@ -75,7 +76,11 @@ class CountFrontier:
             wrong = max(float(log_marginal(self.family, s, n, size, eta).sum()) for s in mirrored)
             ratio = 2 * (half.max() - half[0])
             self.p_value_ = 1.0 if ratio <= 0 else 0.5 * float(chi2.sf(ratio, 1))
-            self.skew_ = "wrong sign" if wrong > half.max() else "one-sided" if self.p_value_ < 0.05 else "unclear"
+            # with few markets a true shortfall often shows no skew, or the wrong one (Waldman 1982): a sign that chance
+            # explains is no reason to leave the one-sided part out, nor its doubt
+            self.skew_ = (
+                "wrong sign" if wrong > half.max() + _CLEARLY else "one-sided" if self.p_value_ < 0.05 else "unclear"
+            )
             if self.skew_ == "wrong sign":
                 shapes, fits = shapes[:1], fits[:1]
         weights = self._weights(shapes, fits, blocks)
@@ -85,6 +90,7 @@ class CountFrontier:
         self.mean_u_ = self._mean([s.mean_u for s in self.shapes_])
         self.sigma_u_ = self._mean([math.sqrt(s.mean_u**2 + max(s.sd_w**2 - s.sigma_v**2, 0)) for s in self.shapes_])
         self.sigma_v_ = self._mean([s.sigma_v for s in self.shapes_])
+        self.sd_w_ = self._mean([s.sd_w for s in self.shapes_])
         information = size * self.family.slope(self.family.rate(eta))
         spread = symmetric.sd_w**2
         informed = float(((spread / (spread + 1 / np.maximum(information, 1e-9))) ** 2).sum())
