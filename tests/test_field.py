@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from micromarket import cli
-from micromarket.config import FieldRound
+from micromarket.config import FieldRound, read_settings
 from micromarket.errors import InputError
 from micromarket.field import blend, export_sheets, import_answers, read_published
 from micromarket.field.blend import by_period
@@ -287,3 +287,27 @@ def test_caps_guardrails_and_sums_hold_whatever_is_answered(data: st.DataObject)
     assert (cut.sum(axis=1) == got.change).all()
     for code in np.unique(group):
         assert (cut[group == code].sum(axis=0) == 0).all()
+
+
+@pytest.mark.parametrize(
+    "argv", [("field",), ("field", "import", "r"), ("field", "export", "r"), ("export", "all", "r"), ("leads", "r")]
+)
+def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_settings_of_the_round_are_read_and_mistakes_named(tmp_path: Path) -> None:
+    assert cli.main(["init", str(tmp_path / "co")]) == 0
+    plan = tmp_path / "co" / "plan.yml"
+    text = plan.read_text()
+    plan.write_text(text + "\ntargets: {field_round: {cap: 0.05, within: company}}\n")
+    assert read_settings(plan).targets.field_round == FieldRound(0.05, 0.5, "company")
+    plan.write_text(text + "\ntargets: {field_round: {cap: 2}}\n")
+    with pytest.raises(InputError, match=r"targets.field_round: .*cap: a fraction from 0 to 0.5"):
+        read_settings(plan)
+    plan.write_text(text + "\ntargets: {field_round: {caps: 2}}\n")
+    with pytest.raises(InputError, match=r"did you mean cap"):
+        read_settings(plan)
