@@ -29,12 +29,14 @@ def interior_point(problem: Problem, tolerance: float = 1e-10, max_iterations: i
             best = (now, found)
         return now
 
-    for iteration in range(max_iterations):
+    for iteration in range(max_iterations):  # numbers that overflow end it, below
         # the certificate costs as much as a step: only where it may be good enough, or to see whether it gets better
         if (state.mu < 100 * tolerance or iteration % 8 == 7) and (worse(iteration) < tolerance or since > 25):
             break
         since += 1
-        if not state.step():
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            going = state.step()
+        if not going:
             worse(iteration)
             break
     else:

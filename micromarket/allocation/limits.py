@@ -101,7 +101,9 @@ def solve(cells: Cells, limits: Budget, total: float, weight: Array | None = Non
         total=total,
         min_return=limits.min_return,
         min_ticket=limits.min_ticket,
-        max_shift=_rounding_room(_most_moved(limits.max_shift, total, cells.current.sum() * scale), len(cells.current)),
+        max_shift=_rounding_room(
+            _most_moved(limits.max_shift, total, cells.current.sum() * scale), len(cells.current), limits.round_to
+        ),
         **_bounds(cells, limits, scale),
     )
 
@@ -150,7 +152,7 @@ def _bounds(cells: Cells, limits: Budget, scale: float) -> dict[str, Any]:
         count = np.bincount(code, minlength=size)
         floor, ceiling = base * band[0], base * band[1]
         room = np.minimum(count * CENT, 0.1 * (ceiling - floor))
-        floor, ceiling = floor + room, ceiling - room
+        floor, ceiling = np.where(floor > 0, floor + room, 0.0), ceiling - room
         if family == "market":  # a blocked market keeps its money whatever the band says
             kept = np.bincount(code, still, size)
             is_blocked = np.bincount(code, cells.blocked, size) > 0
@@ -159,8 +161,10 @@ def _bounds(cells: Cells, limits: Budget, scale: float) -> dict[str, Any]:
     return bounds
 
 
-def _rounding_room(money: float, count: int) -> float:
-    return money - min(count * CENT / 2, 1e-3 * money)
+def _rounding_room(money: float, count: int, round_to: float | None) -> float:
+    if round_to is None:
+        return money - min(count * CENT / 2, 1e-3 * money)
+    return money - min(count * round_to / 2, 2e-2 * money)
 
 
 def to_cents(money: Array, total: float | None = None, low: Array | None = None, high: Array | None = None) -> Array:

@@ -202,7 +202,8 @@ class Problem:
         by_cell, by_move = self.spread(price)
         by_cell = by_cell + self.charge
         inner = self.response(by_cell, by_move)
-        worth = float((self.curves.value(inner) - by_cell * inner).sum())
+        with np.errstate(invalid="ignore", over="ignore"):  # prices that exploded prove nothing, and need not
+            worth = float((self.curves.value(inner) - by_cell * inner).sum())
         worth -= by_move * float(np.abs(inner - self.ref).sum()) if by_move else 0.0
         upper, lower = price > 0, price < 0
         return worth + float(price[upper] @ self.row_high[upper]) + float(price[lower] @ self.row_low[lower])

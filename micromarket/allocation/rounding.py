@@ -12,13 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from micromarket.allocation.clashes import infeasible
 from micromarket.allocation.problem import Group
 
 Array = NDArray[np.float64]
 CENT = 0.01
+SEARCHED = 1_000  # cells of the integer programme
 
 
 def round_to_unit(
@@ -119,11 +120,37 @@ def _choose(
         rows.append(sparse.csr_matrix((np.abs(at + unit - now) - np.abs(at - now))[None]))
         least.append(np.array([-np.inf]))
         most.append(np.array([2 * max_shift - before - odd]))
+    matrix = sparse.vstack(rows).tocsr()
+    return _whole(worth, matrix, np.concatenate(least), np.concatenate(most))
+
+
+def _whole(worth: Array, rows: sparse.csr_matrix, least: Array, most: Array) -> NDArray[np.bool_] | None:
+    """0 or 1 for every cell: of many, only those near the edge of the relaxed answer are left to the search."""
+    n = len(worth)
+    fixed, open_ = np.zeros(n), np.arange(n)
+    if n > SEARCHED:
+        up, down = np.isfinite(most), np.isfinite(least)
+        relaxed = linprog(
+            -worth, A_ub=sparse.vstack([rows[up], -rows[down]]), b_ub=np.concatenate([most[up], -least[down]]),
+            bounds=(0, 1), method="highs",
+        )  # fmt: skip
+        if relaxed.x is None:
+            return None
+        part = (relaxed.x > 1e-6) & (relaxed.x < 1 - 1e-6)
+        cost = np.abs(relaxed.lower.marginals + relaxed.upper.marginals)
+        open_ = np.sort(np.argsort(np.where(part, -1.0, cost), kind="stable")[: max(SEARCHED, int(part.sum()))])
+        fixed = np.round(relaxed.x)
+        fixed[open_] = 0.0
+    taken = rows @ fixed
     found = milp(
-        -worth, integrality=np.ones(n), bounds=Bounds(0, 1), options={"node_limit": 200, "mip_rel_gap": 1e-4},
-        constraints=LinearConstraint(sparse.vstack(rows).tocsr(), np.concatenate(least), np.concatenate(most)),
+        -worth[open_], integrality=np.ones(len(open_)), bounds=Bounds(0, 1),
+        options={"node_limit": 200, "mip_rel_gap": 1e-4},
+        constraints=LinearConstraint(rows[:, open_], least - taken, most - taken),
     )  # fmt: skip
-    return None if found.x is None else found.x > 0.5
+    if found.x is None:
+        return None
+    fixed[open_] = np.round(found.x)
+    return fixed > 0.5
 
 
 def _with_room(out: Array, odd: float, high: Array, kept: NDArray[np.bool_], groups: Sequence[Group]) -> int:
