@@ -16,7 +16,7 @@ from micromarket.potential.applicability import dissimilarity, outside_area
 from micromarket.potential.composed import KINDS, Shape
 from micromarket.potential.cross_check import agreement, peer_potential
 from micromarket.potential.design import Design, build_design, lever_totals
-from micromarket.potential.ensemble import DELTA, confounding
+from micromarket.potential.ensemble import DELTA, confounding, top_fifth
 from micromarket.potential.estimate import Frontier, fit_frontier, predict_levels
 from micromarket.potential.families import BINOMIAL
 from micromarket.potential.frontier import CountFrontier
@@ -249,3 +249,11 @@ def test_a_partly_known_category_bounds_potential_and_explains_it():
     plain = estimate(known.data)[1]
     rank = [spearmanr((f.potential / people)[some], (known.potential / people)[some]).statistic for f in (found, plain)]
     assert rank[0] > rank[1]
+
+
+def test_markets_alike_share_the_places_of_the_top_fifth() -> None:
+    headroom = np.array([[3.0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0.0] * 10])
+    odds = top_fifth(headroom)
+    assert odds.sum() == pytest.approx(2)
+    assert odds[0] == pytest.approx((1 + 0.2) / 2)
+    assert np.ptp(odds[1:]) == 0

@@ -81,11 +81,13 @@ def _mixed(gaps: FloatArray, weight: float) -> FloatArray:
 
 
 def top_fifth(headroom: FloatArray) -> FloatArray:
-    """Share of draws (draws, markets) in which a market is in the fifth with the most headroom."""
+    """Share of draws (draws, markets) in which a market is in the fifth with the most headroom; ties share the places."""
     top = max(1, headroom.shape[1] // 5)
     found = np.zeros(headroom.shape[1])
     for drawn in headroom:
-        found[np.argpartition(-drawn, top - 1)[:top]] += 1
+        last = np.partition(drawn, -top)[-top]
+        above, level = drawn > last, drawn == last
+        found += above + level * ((top - above.sum()) / level.sum())
     return found / len(headroom)
 
 
