@@ -96,7 +96,7 @@ def plain() -> tuple[World, Frontier]:
 
 
 def test_ranges_hold_the_truth_whatever_the_shape_of_the_shortfall():
-    """Errors of the level are common to all markets of a world: only over several worlds does coverage mean anything."""
+    """All markets of a world share the error of its level: only over several worlds does coverage mean anything."""
     found = []
     for seed in range(6):
         known = world(m=200, seed=seed, one_sided=("exponential", "half-normal")[seed % 2])

@@ -81,7 +81,7 @@ def _mixed(gaps: FloatArray, weight: float) -> FloatArray:
 
 
 def top_fifth(headroom: FloatArray) -> FloatArray:
-    """Share of draws (draws, markets) in which a market is in the fifth with the most headroom; ties share the places."""
+    """Share of draws (draws, markets) in which a market is in the fifth with most headroom; ties share the places."""
     top = max(1, headroom.shape[1] // 5)
     found = np.zeros(headroom.shape[1])
     for drawn in headroom:
