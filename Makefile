@@ -35,7 +35,7 @@ plan: $(READY)   ## the plan for the sample company (PLAN=… for another)
 
 # two processes share two cores: threads of a library inside each would only wait for each other
 test: $(READY)   ## all tests but the long proofs
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --dist=loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --dist=loadfile --no-loadscope-reorder
 
 truth: $(READY)  ## long statistical proofs on worlds with known truth
 	@$(BIN)/python -m pytest -m truth
