@@ -42,12 +42,17 @@ NUMBERS = {
     "budget": "current recommended change incremental_customers incremental_value value_low value_high marginal_return",
     "targets": "new_customers revenue margin p_attain",
     "funnel": "leads won",
+    "pipeline": "expected_wins expected_low expected_high needed weekly_need",
+    "lead_channels": "leads won lag_days leads_due",
+    "territories": "",
+    "market_map": "",
     "tests": "",
 }
 ORDERED = {
     "scores": [("clv_low", "clv", "clv_high"), ("potential_low", "potential_customers", "potential_high")],
     "response": [("effect_low", "effect", "effect_high")],
     "budget": [("value_low", "incremental_value", "value_high")],
+    "pipeline": [("expected_low", "expected_wins", "expected_high")],
 }
 NOT_NEGATIVE = {
     "scores": "customers penetration share potential_customers headroom",
@@ -56,6 +61,8 @@ NOT_NEGATIVE = {
     "budget": "current recommended",
     "targets": "new_customers revenue p_attain",
     "funnel": "leads mql sal sql won",
+    "pipeline": "open_leads expected_low needed waiting overdue accepted rejected",
+    "lead_channels": "leads won lag_days leads_due",
 }
 CENT = 0.01
 
