@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from micromarket.config import Settings
 from micromarket.funnel.conversion import Conversion
@@ -115,23 +116,30 @@ def project(
     odds /= np.maximum(odds.sum(axis=1, keepdims=True), 1.0)
     odds = odds * np.minimum(in_plan, 1.0)
     count = known["leads"].to_numpy(float)
-    place, spread = _places(known, cells)
-    wins = np.zeros((len(cells), ahead))
-    np.add.at(wins, place[place >= 0], (odds * count[:, None])[place >= 0])
+    brought = odds * count[:, None]
     sums = odds.sum(axis=1)
-    variance = np.bincount(place[place >= 0], (count * sums * (1 - sums))[place >= 0], minlength=len(cells))
-    there = np.bincount(place[place >= 0], count[place >= 0], minlength=len(cells))
+    uncertain = count * sums * (1 - sums)
+    place = pd.MultiIndex.from_frame(cells).get_indexer(pd.MultiIndex.from_frame(known[_KEYS]))
+    markets, of_cell = np.unique(cells["market_id"].to_numpy(object).astype(str), return_inverse=True)
+    home = pd.Index(markets).get_indexer(known["market_id"].astype(object).where(known["market_id"].notna(), ""))
+    here = place >= 0
+    inside = ~here & (home >= 0)  # of a market, but of none of its segments: spread over these as the need is
+    wins = _summed(brought, place, here, len(cells))
+    variance = _summed(uncertain, place, here, len(cells))
+    there = _summed(count, place, here, len(cells))
     weight = needed if needed.sum() > 0 else there + 1.0 / len(cells)
-    for rows, part in spread:  # by market where that is known, else over the company
-        weights = np.where(part, weight, 0.0)
-        weights = weights / weights.sum() if weights.sum() > 0 else part / part.sum()
-        wins += weights[:, None] * (odds[rows] * count[rows, None]).sum(axis=0)
-        variance = variance + weights * float((count[rows] * sums[rows] * (1 - sums[rows])).sum())
-        if not part.all():
-            there = there + weights * float(count[rows].sum())
-    homeless = ~known["market_id"].isin(cells["market_id"]).to_numpy()
+    total = np.bincount(of_cell, weight, len(markets))[of_cell]
+    cells_in = np.bincount(of_cell, minlength=len(markets))[of_cell]
+    part = np.where(total > 0, weight / np.where(total > 0, total, 1.0), 1 / cells_in)
+    wins += part[:, None] * _summed(brought, home, inside, len(markets))[of_cell]
+    variance = variance + part * _summed(uncertain, home, inside, len(markets))[of_cell]
+    there = there + part * _summed(count, home, inside, len(markets))[of_cell]
+    rest = ~here & ~inside  # of no market at all: over the company
+    whole = weight / weight.sum() if weight.sum() > 0 else np.full(len(cells), 1 / len(cells))
+    wins += whole[:, None] * brought[rest].sum(axis=0)
+    variance = variance + whole * uncertain[rest].sum()
     return Projection(
-        cells, wins @ to_period.T, wins.sum(axis=1), variance, needed, weekly, there, float(count[homeless].sum())
+        cells, wins @ to_period.T, wins.sum(axis=1), variance, needed, weekly, there, float(count[rest].sum())
     )
 
 
@@ -155,19 +163,10 @@ def _own(known: pd.DataFrame, conversion: Conversion) -> np.ndarray:
     return ratio
 
 
-def _places(known: pd.DataFrame, cells: pd.DataFrame) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """Cell of every row (-1: none), and for the others which rows go to which cells: of their market, else to all."""
-    at = pd.MultiIndex.from_frame(cells).get_indexer(pd.MultiIndex.from_frame(known[_KEYS]))
-    spread = []
-    homeless = at < 0
-    market = known["market_id"].to_numpy(object)
-    inside = homeless & known["market_id"].isin(cells["market_id"]).to_numpy()
-    for name in sorted(set(market[inside])):
-        spread.append((np.flatnonzero(inside & (market == name)), (cells["market_id"] == name).to_numpy()))
-    rest = np.flatnonzero(homeless & ~inside)
-    if len(rest):
-        spread.append((rest, np.ones(len(cells), dtype=bool)))
-    return at, spread
+def _summed(values: np.ndarray, at: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
+    """Sums of ``values`` (one row a group of leads) by position ``at``, over the chosen ``rows``."""
+    member = sparse.csr_matrix((np.ones(int(rows.sum())), (at[rows], np.flatnonzero(rows))), shape=(size, len(rows)))
+    return np.asarray(member @ values)
 
 
 def coverage(projection: Projection, markets: pd.DataFrame) -> pd.DataFrame:
