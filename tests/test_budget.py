@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from micromarket.allocation.budget import BudgetResult, plan_budget
+from micromarket.allocation.promise import interval
 from micromarket.config import Budget, Company, Economics, PlanPeriod, Settings
 from micromarket.errors import InfeasibleError
 from micromarket.formats import money
@@ -139,6 +140,40 @@ def test_gain_and_frontier():
     assert (np.diff(steps) < 0).all()
     # (its limits widen with the total, the price is at the plan's own limits)
     assert numbers["price"] == pytest.approx((steps[2] + steps[3]) / 2, rel=0.15)
+
+
+def test_a_cautious_and_a_free_plan_stand_beside():
+    c = company(noise=0.5)
+    result = run(c, settings())
+    numbers, beside, table = result.notes.numbers, result.beside, result.budget
+    assert beside is not None
+    assert table is not None
+    total = cents(table["recommended"])
+    for name in ("cautious", "free", "considered"):
+        assert cents(beside[name]) == total
+    assert numbers["cautious"]["moved"] <= numbers["moved"] / 2 + 1
+    assert (
+        numbers["free"]["gain"]["expected"] >= numbers["gain"]["expected"] > numbers["cautious"]["gain"]["expected"] > 0
+    )
+
+    def spread(gain: dict) -> float:
+        return gain["high"] - gain["low"]
+
+    assert spread(numbers["cautious"]["gain"]) < spread(numbers["gain"])
+    # shadow prices: the total's, and that of moving more, as the cap on moves binds
+    prices = {row["limit"]: row["value"] for row in numbers["prices"]}
+    assert prices["total"] == pytest.approx(numbers["price"])
+    looser = run(c, settings(max_shift=0.32)).notes.numbers["gain"]["expected"]
+    step = 0.02 * numbers["total"]
+    assert 0 < (looser - numbers["gain"]["expected"]) / step < prices["max_shift"] * 1.05
+
+
+def test_draws_without_response_keep_the_range_at_zero():
+    draws = np.r_[np.zeros(20), np.linspace(50, 150, 180)]
+    wide, narrow = interval(draws), interval(draws, width=0.5)
+    assert wide["low"] == narrow["low"] == 0
+    assert narrow["p_positive"] == wide["p_positive"] == pytest.approx(0.9)
+    assert narrow["high"] < wide["high"]
 
 
 def test_money_does_not_move_on_noise():

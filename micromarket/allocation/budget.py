@@ -137,7 +137,7 @@ def plan_budget(
               "free": free_plan(cells, total)}  # fmt: skip
     numbers = _numbers(cells, draws, spend, best, settings, table, pays)
     numbers |= beside(draws, others, cells.current)
-    numbers["considered"] = interval(edge) | {"moved": moved}
+    numbers["considered"] = interval(edge, width=draws.width) | {"moved": moved}
     numbers["stacking"] = stacked.numbers
     notes = notes_of(cells, settings, numbers, best, spend, total, pays or moved == 0, odds, none, blocked)
     keys = table[["market_id", "channel"]]
@@ -182,8 +182,8 @@ def _numbers(
     change = np.bincount(cells.market, spend - cells.current, len(cells.markets))
     total, current_total = float(spend.sum()), float(cells.current.sum())
     moved = float(np.abs(spend - cells.current).sum() / 2)
-    gain = interval(draws.gains(spend), float(table["incremental_value"].sum()))
-    customers = interval(draws.customers(spend), float(table["incremental_customers"].sum()))
+    gain = interval(draws.gains(spend), float(table["incremental_value"].sum()), draws.width)
+    customers = interval(draws.customers(spend), float(table["incremental_customers"].sum()), draws.width)
     if moved == 0:  # nothing changes: no odds to state
         gain["p_positive"] = None
     customers.pop("p_positive")

@@ -38,6 +38,8 @@ class Draws:
         Code of the market.
     current : array (cells,)
         Money now.
+    width : float
+        Part of a gain's spread that is believed (see :func:`.promise.interval`).
     """
 
     amplitude: Array
@@ -45,6 +47,7 @@ class Draws:
     value: Array
     market: NDArray[np.int64]
     current: Array
+    width: float = 1.0
 
     def __len__(self) -> int:
         return self.amplitude.shape[1]

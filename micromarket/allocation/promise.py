@@ -21,12 +21,25 @@ FRONTIER = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
 CAUTION, CAUTIOUS_SHIFT = 1.0, 0.5
 
 
-def interval(draws: Array, mean: float | None = None) -> dict[str, Any]:
-    """Mean, 90% range and odds of being positive; ``mean``: what the mean is known to be."""
-    low, high = np.quantile(draws, [0.05, 0.95])
+def interval(draws: Array, mean: float | None = None, width: float = 1.0) -> dict[str, Any]:
+    """Mean, 90% range and odds of being positive.
+
+    Parameters
+    ----------
+    draws : array (draws,)
+    mean : float, optional
+        What the mean is known to be.
+    width : float
+        Part of the spread that is believed; draws without any response stay at 0.
+    """
+    live = draws != 0
+    near = draws.copy()
+    if width != 1 and live.any():
+        near[live] = draws[live].mean() + width * (draws[live] - draws[live].mean())
+    low, high = np.quantile(near, [0.05, 0.95])
     expected = float(draws.mean()) if mean is None else mean
     return {"expected": expected, "low": float(min(low, expected)), "high": float(max(high, expected)),
-            "p_positive": float((draws > 0).mean())}  # fmt: skip
+            "p_positive": float((near > 0).mean())}  # fmt: skip
 
 
 def best_within(cells: Cells, draws: Draws, limits: Budget, total: float) -> Allocation:
@@ -102,7 +115,7 @@ def frontier(
                 at = solve(cells, limits, total * step, scale=base * step).spend
             except InfeasibleError:  # blocked markets may leave no room at this total
                 continue
-        found = interval(draws.gains(at), expected if step == 1.0 else None)
+        found = interval(draws.gains(at), expected if step == 1.0 else None, draws.width)
         out.append({"total": total * step, "value": found["expected"], "low": found["low"], "high": found["high"]})
     return out
 
@@ -132,7 +145,7 @@ def beside(draws: Draws, plans: dict[str, Array], current: Array) -> dict[str, A
     out: dict[str, Any] = {}
     for name, spend in plans.items():
         moved = float(np.abs(spend - current).sum() / 2)
-        gain = interval(draws.gains(spend))
+        gain = interval(draws.gains(spend), width=draws.width)
         if moved == 0:
             gain["p_positive"] = None
         total = max(float(spend.sum()), 1e-300)
