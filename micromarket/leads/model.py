@@ -62,7 +62,7 @@ class LeadModel:
         fold = _folds(rows["lead"].to_numpy(), self.seed)
         # the days in a stage are also cut at the quantiles of those who were won: offers lapse, quarters end
         wait, stage = rows["days_in_stage"].to_numpy(float), rows["stage"].to_numpy(int)
-        self.edges_ = {
+        self.edges_: dict[Any, Any] = {
             s: np.unique(np.quantile(of, _CUTS)) if len(of := wait[(stage == s) & (won == 1)]) > 5 * len(_CUTS) else []
             for s in self.levels_["stage"]
         }
