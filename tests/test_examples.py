@@ -53,11 +53,11 @@ def refused(plan: dict, scores: pd.DataFrame, run: Path) -> None:
         assert sheet.cell(2, head.index(column) + 1).font.color.rgb.endswith("A0A8B0"), f"{column} in grey"
 
 
-def looks_right_to_a_brazilian(scores: pd.DataFrame, stats: Path) -> None:
+def looks_right_to_a_brazilian(scores: pd.DataFrame, stats: pd.DataFrame) -> None:
     """Buyers per inhabitant: the South-East leads, the South follows, the North comes last; money is in cities."""
     by = scores.set_index("market_id")
     expected = by["potential_customers"] - by["headroom"]
-    people = pd.read_parquet(stats).set_index("ibge_code")["population_2017"].reindex(by.index)
+    people = stats.set_index("ibge_code")["population_2017"].reindex(by.index)
     part = by.index.str[0]  # IBGE: 1 North, 2 North-East, 3 South-East, 4 South, 5 Centre-West
     penetration = expected.groupby(part).sum() / people.groupby(part).sum()
     assert penetration.sort_values(ascending=False).index.tolist() == ["3", "4", "5", "2", "1"]

@@ -145,11 +145,7 @@ def test_the_page_adds_up(hostile):
 
 
 @pytest.mark.slow
-def test_a_thousand_markets_in_time_and_two_thousand_in_half_a_megabyte(tmp_path):
-    plan = plan_of(tmp_path / "a", n=1000)
-    started = time.perf_counter()
-    write_pdf(plan, tmp_path / "plan.pdf")
-    assert time.perf_counter() - started < 15  # 5 s alone; room for a busy machine
+def test_two_thousand_markets_in_half_a_megabyte(tmp_path):
     page = render(plan_of(tmp_path / "b", n=2000))
     assert len(page.encode("utf-8")) < 500_000
 
