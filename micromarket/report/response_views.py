@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from micromarket.formats import finite
+from micromarket.formats import finite, percent
 from micromarket.market_data import MarketData
 from micromarket.notes import Notes
 from micromarket.response.panel import build_panel
@@ -151,3 +152,34 @@ def plans_beside(notes: Notes) -> pd.DataFrame:
     kept = [(name, plan["gain"], plan["moved"]) for name, plan in plans if plan.get("gain")]
     rows = [(g["expected"], g["low"], g["high"], moved, g["p_positive"]) for _, g, moved in kept]
     return pd.DataFrame(rows, index=[name for name, *_ in kept], columns=columns).astype(float)
+
+
+def saturation_table(returns: pd.DataFrame) -> pd.DataFrame:
+    """:func:`channel_returns` as people read it: how full a channel is, where it halves, what the next unit brings."""
+    halves = ["beyond 3x" if np.isnan(v) else f"{v:.1f}x" for v in returns["halves"]]
+    ranges = [f"{low:.2f} to {high:.2f}" for low, high in zip(returns["low"], returns["high"], strict=True)]
+    return pd.DataFrame(
+        {"Saturation today": [percent(v) for v in returns["saturation"]], "Halves at": halves,
+         "Margin from the next unit": [f"{v:.2f}" for v in returns["value"]], "90% range": ranges},
+        index=returns.index,
+    ).sort_index()  # fmt: skip
+
+
+def stakes_table(returns: pd.DataFrame, tested: set[str], show: Callable[[float], str]) -> pd.DataFrame:
+    """Channels by what not knowing their effect costs; ``tested``: those that an experiment informs."""
+    ordered = returns.sort_values("swing", ascending=False, kind="stable")
+    return pd.DataFrame(
+        {"Margin at stake": [show(v) for v in ordered["swing"]],
+         "Backed by a test": ["yes" if c in tested else "no" for c in ordered.index]},
+        index=ordered.index,
+    )  # fmt: skip
+
+
+def price_table(notes: Notes, markets: pd.DataFrame) -> pd.DataFrame:
+    """Shadow prices of the limits that bind; ``markets``: the artefact, for names."""
+    names = markets.set_index("market_id")["name"].dropna().to_dict() if "name" in markets else {}
+    rows = notes.numbers.get("prices") or []
+    return pd.DataFrame(
+        [(row["limit"], names.get(row["name"], row["name"]), round(row["value"], 2)) for row in rows],
+        columns=["Limit", "Where", "Margin from one unit more"],
+    )
