@@ -98,9 +98,26 @@ class PanelTruth:
         return grid[(gained - high * grid[:, None, None] * self.cost).argmax(axis=0)]
 
 
+def pulses(panel: pd.DataFrame) -> pd.DataFrame:
+    """The randomised pulses as rows of the table ``experiments``, without a lift: the panel says what came of them."""
+    start = pd.Timestamp(SETTINGS.as_of) - pd.Timedelta(weeks=int(panel["week"].max() - panel["week"].min()), days=6)
+    parts = []
+    for c in range(1, 5):
+        weeks = panel[panel[f"pulse_{c}"] != 0].groupby("geo")["week"].agg(["min", "max"])
+        first = start + pd.to_timedelta(7 * weeks["min"].to_numpy(), unit="D")
+        last = start + pd.to_timedelta(7 * weeks["max"].to_numpy() + 6, unit="D")
+        parts.append(pd.DataFrame({"channel": str(c), "start": first, "end": last, "markets": weeks.index.astype(str)}))
+    return pd.concat(parts, ignore_index=True).assign(lift=np.nan, lift_se=np.nan)
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
-    for name in ("sim_micromarkets_clean", "sim_micromarkets_endogenous_pulsed"):
+    runs = (
+        ("sim_micromarkets_clean", False),
+        ("sim_micromarkets_endogenous_pulsed", False),
+        ("sim_micromarkets_endogenous_pulsed", True),
+    )
+    for name, declared in runs:
         if not (folder / f"{name}.csv.gz").exists():
             print(f"{name}: not there, skipped")
             continue
@@ -108,7 +125,7 @@ def main() -> None:
         geo, channel = (pd.read_csv(folder / f"{name}_truth_{part}.csv") for part in ("geo", "channel"))
         data, value = company(panel, geo)
         start = time.perf_counter()
-        response = estimate_response(data, None, value, SETTINGS)
+        response = estimate_response(data, None, value, SETTINGS, pulses(panel) if declared else None)
         budget = plan_budget(data, response, value, None, SETTINGS)
         seconds = time.perf_counter() - start
         assert budget.budget is not None
@@ -118,7 +135,9 @@ def main() -> None:
         now = truth.value(np.ones_like(m))
         real, possible = truth.value(m) - now, truth.value(truth.best()) - now
         promised = budget.notes.numbers["gain"]["expected"] * panel["week"].nunique() / 52
-        print(f"{name}: capture {real / possible:.2f}, promised / real {promised / real:.2f}, {seconds:.0f} s")
+        print(
+            f"{name}{', pulses declared' if declared else ''}: capture {real / possible:.2f}, promised / real {promised / real:.2f}, {seconds:.0f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/response.py recovery [--seeds 11 12 13] [--markets 200 1000] [--kinds clean …] [--csv FILE]
     python benchmarks/response.py speed [--markets 1000 10000 100000]
     python benchmarks/response.py regions FOLDER                # project data: mmm_param_recovery_medium_business
-    python benchmarks/response.py peers PYTHON [--regions 20 50] # an environment with pymc-marketing or Meridian
+    python benchmarks/response.py peers PYTHON [--regions 20 50] # of an environment with pymc-marketing
 
 ``level``: sum of the estimated effects of today's spend over the sum of the true ones; ``rank``: rank correlation of
 effect per unit of money over cells of a channel; ``cells``, ``totals``: share of true effects (by cell, by channel)
@@ -21,6 +21,7 @@ import argparse
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,91 @@ def one(arguments: argparse.Namespace) -> None:
     print(f"| {arguments.size:,} | {seconds:.1f} (CPU {cpu:.1f}) | {peak:.1f} | {before:.1f} |")
 
 
+def regions(arguments: argparse.Namespace) -> None:
+    """``mmm_param_recovery_medium_business``: 8 regions, 8 channels; too few regions for the stage, so the model alone.
+
+    ``share``: percent of what all channels bring in a region; truth from the generator's file.
+    """
+    from micromarket.response import SaturatingPanel
+    from micromarket.response.transform import saturated
+
+    name = "mmm_param_recovery_medium_business"
+    raw = pd.read_csv(arguments.folder / f"{name}.csv.gz")
+    truth = pd.read_csv(arguments.folder / f"{name}_truth.csv")
+    columns = [c for c in raw if c.startswith("x")]
+    names = [c.split("_", 1)[1] for c in columns]
+    cube = {c: raw.pivot(index="date", columns="geo", values=c) for c in [*columns, "y"]}
+    spend = np.stack([cube[c].to_numpy() for c in columns], axis=-1)
+    controls = [c for c in raw if c.startswith("c") and not c.endswith("_effect")]
+    extra = np.stack([raw.pivot(index="date", columns="geo", values=c).to_numpy() for c in controls], axis=-1)
+    extra = (extra - extra.mean(axis=(0, 1))) / extra.std(axis=(0, 1))
+    unit = np.array([s[s > 0].mean() for s in np.moveaxis(spend, -1, 0)])
+    y, ones = cube["y"].to_numpy(), np.ones(spend.shape[1])
+    start = time.perf_counter()
+    model = SaturatingPanel(365.25 / 7).fit(y, spend / unit, ones, ones, extra=extra)
+    seconds = time.perf_counter() - start
+    brought = (saturated(spend / unit, model.shape_) * model.effects_).sum(axis=0)
+    share = 100 * brought / brought.sum(axis=1, keepdims=True)
+    share = pd.DataFrame(share, index=cube["y"].columns, columns=names)
+    true = truth.pivot(index="geo", columns="channel", values="true_attribution_pct")[names]
+    decay = truth.groupby("channel")["adstock_alpha"].first()[names]
+    table = pd.DataFrame({"share": share.mean(), "true share": true.mean(), "decay": model.shape_.decay,
+                          "true decay": decay})  # fmt: skip
+    print(table.round(2).to_string())
+    rank = share.stack().corr(true.stack(), method="spearman")
+    miss = float(np.abs(share - true).mean().mean())
+    print(f"rank correlation over cells {rank:.2f}, mean absolute miss {miss:.1f} points, {seconds:.1f} s")
+
+
+def peers(arguments: argparse.Namespace) -> None:
+    """The same regional panel by us and by pymc-marketing (in its own environment): effects against the truth."""
+    probe = subprocess.run([arguments.python, "-c", "import pymc_marketing"], capture_output=True, text=True)
+    if probe.returncode:
+        print(f"pymc-marketing: not installed there, skipped ({probe.stderr.strip().splitlines()[-1]})")
+        return
+    for count in arguments.regions:
+        world = build("regions", count, 104, 11)
+        start = time.perf_counter()
+        result = estimate_response(world.data, world.scores, world.value, SETTINGS)
+        seconds = time.perf_counter() - start
+        assert result.response is not None
+        r, shape = result.response, world.effect.shape
+        parts = [r[c].to_numpy().reshape(shape) for c in ("effect", "effect_low", "effect_high")]
+        _against(f"micromarket, {count} regions", world, *parts, f"{seconds:.1f} s")
+        with tempfile.TemporaryDirectory() as name:
+            folder, heads = Path(name), world.data.markets.set_index("market_id")["addressable_customers"]
+            assert world.data.panel is not None
+            assert world.data.spend is not None
+            wide = world.data.spend.pivot_table(index=["period", "market_id"], columns="channel", values="amount")
+            table = world.data.panel.merge(wide.fillna(0.0).reset_index(), on=["period", "market_id"])
+            k = table["market_id"].map(heads)
+            out = pd.DataFrame({"date": table["period"], "geo": table["market_id"]})
+            out = out.assign(**{c: table[c] / k for c in CHANNELS}, y=1000 * table["new_customers"] / k)
+            out.to_csv(folder / "panel.csv", index=False)
+            script = Path(__file__).with_name("response_peers.py")
+            try:
+                run = subprocess.run([arguments.python, str(script), name, str(arguments.draws)], check=True,
+                                     capture_output=True, text=True, timeout=arguments.minutes * 60)  # fmt: skip
+            except subprocess.TimeoutExpired:
+                print(f"pymc-marketing, {count} regions: not done after {arguments.minutes} minutes")
+                continue
+            took, r_hat, ess = run.stdout.split()[-3:]
+            found = pd.read_csv(folder / "effects.csv").sort_values(["geo", "channel"], kind="stable")
+            draws = found.drop(columns=["geo", "channel"]).to_numpy().reshape(*shape, -1) / 1000
+            draws *= heads.sort_index().to_numpy()[:, None, None]
+            low, high = np.quantile(draws, [0.05, 0.95], axis=2)
+            text = f"{float(took):.0f} s, worst r-hat {r_hat}, least effective draws {ess}"
+            _against(f"pymc-marketing, {count} regions", world, draws.mean(axis=2), low, high, text)
+
+
+def _against(name: str, world: World, effect: np.ndarray, low: np.ndarray, high: np.ndarray, text: str) -> None:
+    true = world.effect
+    level = (effect.sum(axis=0) / true.sum(axis=0)).round(2).tolist()
+    rank = np.mean([pd.Series(effect[:, c]).corr(pd.Series(true[:, c]), method="spearman") for c in range(len(level))])
+    inside = ((low <= true) & (true <= high)).mean()
+    print(f"{name}: level by channel {level}, rank {rank:.2f}, cells inside 90% {inside:.2f}; {text}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     modes = parser.add_subparsers(dest="mode", required=True)
@@ -142,8 +228,15 @@ def main() -> None:
     p.add_argument("--markets", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     p = modes.add_parser("one")
     p.add_argument("size", type=int)
+    p = modes.add_parser("regions")
+    p.add_argument("folder", type=Path)
+    p = modes.add_parser("peers")
+    p.add_argument("python")
+    p.add_argument("--regions", type=int, nargs="+", default=[20, 50])
+    p.add_argument("--draws", type=int, default=300)
+    p.add_argument("--minutes", type=float, default=60)
     arguments = parser.parse_args()
-    {"recovery": recovery, "speed": speed, "one": one}[arguments.mode](arguments)
+    {"recovery": recovery, "speed": speed, "one": one, "regions": regions, "peers": peers}[arguments.mode](arguments)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ KINDS: dict[str, Kind] = {
     "rough demand": Kind(shock=0.3, rho=0.85),
     "monthly": Kind(monthly=True),
 }
+REGIONS = Kind(weekly=400.0, shock=0.06, room=0.0)  # few, large markets: what peers are made for
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _yearly(spend, slope, half, hill, decay) -> np.ndarray:
 
 def build(kind: str, markets: int, weeks: int, seed: int, channels: int = 4) -> World:
     """A company of this kind. Equal arguments give equal worlds."""
-    k, rng = KINDS[kind], np.random.default_rng([seed, *kind.encode()])
+    k, rng = KINDS.get(kind, REGIONS), np.random.default_rng([seed, *kind.encode()])
     c = channels
     decay, half, pull, price = (a[:c] for a in (DECAY, HALF, PULL, PRICE))
     heads = rng.lognormal(9.0, 0.6, markets)

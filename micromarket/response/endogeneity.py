@@ -4,8 +4,8 @@ Spend of coming weeks cannot cause today's customers: where customers go with it
 American Economic Review 62, 540-552). If demand is a first-order autoregression and spend reveals it with noise, the
 best guess of today's demand from all spend weighs leads and lags alike, less the further away (Wiener smoothing): so
 an index of the channels' spend enters the regression as a control, with free weight today and mirrored, fading weights
-for the weeks around. What carries over looks back; what follows demand looks both ways. The index is what the channels
-share (one factor); where leads differ by channel, it leans to those that follow.
+for the periods around. What carries over looks back; what follows demand looks both ways. The index is what the
+channels share (one factor); where leads differ by channel, it leans to those that follow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from micromarket.response.linear import inverse_of, tilt_of
 from micromarket.response.model import SaturatingPanel
 from micromarket.response.transform import Array, saturated
 
-FADES = (0.2, 0.4, 0.6, 0.8)
+FADES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 LEADS = 3
 REACH = 12
 # Chance of leads like these below which spend is said to follow demand.
@@ -44,14 +44,17 @@ class Endogeneity:
         Of the index of spend that enters as a control; ``None``: no control.
     fade : float
         Weight of a period against the one nearer to today.
+    in_proportion : bool
+        Demand swings in proportion to a market's usual level, not by so many customers a head.
     tied : bool
-        Today's weight follows from those around it.
+        Today's weight follows from those around it (else it is free: several channels tell it from their effects).
     """
 
     p_value: float
     follows: bool
     weights: Array | None = None
     fade: float = 0.5
+    in_proportion: bool = True
     tied: bool = False
 
 
@@ -119,17 +122,19 @@ def _around(v: Array, fade: float, back: bool) -> Array:
     return out
 
 
-def _columns(index: Array, fade: float, tied: bool, tilt: Array) -> Array:
-    """Today and the periods around it, a head and in proportion to the market's usual level."""
-    around = _around(index, fade, back=True)
-    columns = [index + fade * around] if tied else [index, around]
-    return np.stack([*columns, *(c * tilt for c in columns)], axis=-1)
+def _column(index: Array, fade: float, lift: float | Array) -> Array:
+    """Today and the periods around it, (periods, markets, 1)."""
+    return ((index + fade * _around(index, fade, back=True)) * lift)[..., None]
 
 
 def control(outcome: Array, spend: Array, region: NDArray[np.int64] | None, found: Endogeneity) -> Array:
-    """Columns (periods, markets, 2 or 4) for the regression."""
+    """Columns (periods, markets, 1 or 2) for the regression."""
     assert found.weights is not None
-    return _columns(movement(spend, region) @ found.weights, found.fade, found.tied, tilt_of(outcome))
+    lift = 1 + tilt_of(outcome) if found.in_proportion else 1.0
+    index = movement(spend, region) @ found.weights
+    if found.tied:
+        return _column(index, found.fade, lift)
+    return np.stack([index * lift, _around(index, found.fade, back=True) * lift], axis=-1)
 
 
 def diagnose(
@@ -177,16 +182,16 @@ def diagnose(
             weights[live] = _leaning(own, spread, weights[live])
     follows = p < MAX_P
     size = weights * v.std(axis=(0, 1))
-    tied = float(size.sum() ** 2 / max(float((size**2).sum()), 1e-300)) < LEAST_CHANNELS
-    if tied and not follows:
+    lone = float(size.sum() ** 2 / max(float((size**2).sum()), 1e-300)) < LEAST_CHANNELS
+    if lone and not follows:
         return Endogeneity(p, False)
     index = v @ weights
-    best = (-np.inf, FADES[0])
-    for fade in FADES:  # the one under which the periods around explain most
-        b, s = regress(_columns(index, fade, tied, tilt))
-        k = np.arange(len(b)) if tied else np.arange(1, len(b), 2)
-        best = max(best, (float(b[k] @ np.linalg.solve(s[np.ix_(k, k)], b[k])), fade))
-    return Endogeneity(p, follows, weights, best[1], tied)
+    best = (-np.inf, FADES[0], 1)
+    for fade in FADES:  # what explains most
+        for lifted in (0, 1):
+            b, s = regress(_column(index, fade, 1 + lifted * tilt))
+            best = max(best, (float(b[0] / np.sqrt(max(float(s[0, 0]), 1e-300))), fade, lifted))
+    return Endogeneity(p, follows, weights, best[1], bool(best[2]), lone)
 
 
 def _leaning(own: Array, spread: Array, weights: Array) -> Array:

@@ -129,7 +129,7 @@ def undisturbed(panel: Panel, drawn: list[Window]) -> Array:
     outside = np.where(inside, 0.0, spend)
     level = outside.sum(axis=0) / np.maximum((~inside).sum(axis=0), 1)
     rhythm = outside.sum(axis=1) / np.maximum(np.where(inside, 0.0, level).sum(axis=1), 1e-300)
-    logs, errors = np.zeros(len(drawn)), np.ones(len(drawn))
+    ratios, errors = np.ones(len(drawn)), np.ones(len(drawn))
     for i, w in enumerate(drawn):
         usual = level[w.rows, w.channel][None] * rhythm[w.periods, w.channel][:, None]
         now = spend[w.cells]
@@ -142,11 +142,12 @@ def undisturbed(panel: Panel, drawn: list[Window]) -> Array:
         else:
             ratio = np.log(np.maximum(now, 1e-9) / np.maximum(usual, 1e-9))
             errors[i] = max(float(np.std(ratio)) / np.sqrt(max(ratio.size, 1)), 0.02)
-        logs[i] = np.log(np.clip(seen / max(expected, 1e-12), LEAST_FACTOR, MOST_FACTOR))
+        ratios[i] = np.clip(seen / max(expected, 1e-12), LEAST_FACTOR, MOST_FACTOR)
+    logs = np.log(ratios)
     for group in {(w.channel, bool(up)) for w, up in zip(drawn, logs > 0, strict=True)}:
         at = np.array([(w.channel, bool(up)) == group for w, up in zip(drawn, logs > 0, strict=True)])
         x, v = logs[at], errors[at] ** 2
-        middle = float((x / v).sum() / (1 / v).sum())
+        middle = float(np.log(np.average(ratios[at], weights=1 / (v + float(np.median(v))))))  # no log of noise
         between = max(float(((x - middle) ** 2 - v).mean()), 0.0)
         logs[at] = (x * between + middle * v) / np.maximum(between + v, 1e-12)
     for w, log in zip(drawn, logs, strict=True):
