@@ -135,9 +135,8 @@ def main() -> None:
         now = truth.value(np.ones_like(m))
         real, possible = truth.value(m) - now, truth.value(truth.best()) - now
         promised = budget.notes.numbers["gain"]["expected"] * panel["week"].nunique() / 52
-        print(
-            f"{name}{', pulses declared' if declared else ''}: capture {real / possible:.2f}, promised / real {promised / real:.2f}, {seconds:.0f} s"
-        )
+        text = f"capture {real / possible:.2f}, promised / real {promised / real:.2f}, {seconds:.0f} s"
+        print(f"{name}{', pulses declared' if declared else ''}: {text}")
 
 
 if __name__ == "__main__":
