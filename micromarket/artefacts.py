@@ -140,12 +140,14 @@ ARTEFACTS: dict[str, Artefact] = {
         "the contract's scores; potential and headroom in customers, opportunity in money. headroom_*: 90% interval;"
         " top_fifth: probability of the fifth with most headroom; peer_potential: what the 40 nearest peers let expect"
         " (customers); outside: unlike any market that was learnt from; around: customers more (or fewer) than with"
-        " typical neighbours; development_index, category_index: BDI and CDI, 100 = average; *_gap: headroom by cause"
+        " typical neighbours; hot_spot: hot or cold where a market and its neighbours together hold more, or fewer,"
+        " than predicted; development_index, category_index: BDI and CDI, 100 = average; *_gap: headroom by cause"
         " (customers); cause: the largest; quadrant_odds: probability of the quadrant; peer_group_leaning: the group"
         " that it changes to if it leans there again; opportunity_*: money of each objective; objective: what weighs"
         " most there; cross_sell: the product most below its peers",
-        _columns("headroom_low headroom_high top_fifth peer_potential outside around development_index category_index"
-                 " cause coverage_gap spend_gap price_gap rivals_gap unexplained_gap quadrant_odds peer_group_leaning"
+        _columns("headroom_low headroom_high top_fifth peer_potential outside around hot_spot"
+                 " development_index category_index cause coverage_gap spend_gap price_gap rivals_gap"
+                 " unexplained_gap quadrant_odds peer_group_leaning"
                  " opportunity_acquire opportunity_deepen opportunity_retain objective cross_sell"),
     ),
     "causes": Artefact(

@@ -20,6 +20,7 @@ from micromarket.potential.ensemble import DELTA, confounding, top_fifth
 from micromarket.potential.estimate import Frontier, fit_frontier, predict_levels
 from micromarket.potential.families import BINOMIAL
 from micromarket.potential.frontier import CountFrontier
+from micromarket.potential.residuals import hot_and_cold
 from micromarket.potential.sizeless import expected_size
 from micromarket.potential.spillover import mostly_neighbours
 
@@ -214,16 +215,21 @@ def test_markets_unlike_any_other_are_outside_the_area_of_applicability():
     assert not outside_area(design, np.zeros(2)).any()
 
 
+def _design(n: np.ndarray, size: np.ndarray, features: np.ndarray) -> Design:
+    none = np.zeros(len(n))
+    return Design(
+        family=BINOMIAL, size_source="addressable_customers", n=n, size=size, bound=size, features=features,
+        feature_names=("kind",), levers=np.empty((len(n), 0)), lever_names=(), blocks=none,
+        folds=none.astype(int), audited=np.full(len(n), np.nan), around=np.empty((len(n), 0)),
+        lever_error=0.0, lever_tilt=none,
+    )  # fmt: skip
+
+
 def test_the_cross_check_can_be_followed_by_hand():
     """Two kinds of markets, forty-one each: the 80th percentile of the forty others of the same kind."""
     rate = np.tile(np.arange(41) / 100, 2) + np.repeat([0.0, 0.3], 41)
     size = np.full(82, 1000.0)
-    design = Design(
-        family=BINOMIAL, size_source="addressable_customers", n=rate * size, size=size, bound=size,
-        features=np.repeat([0.0, 5.0], 41)[:, None], feature_names=("kind",), levers=np.empty((82, 0)), lever_names=(),
-        blocks=np.zeros(82), folds=np.zeros(82, dtype=int), audited=np.full(82, np.nan), around=np.empty((82, 0)),
-        lever_error=0.0, lever_tilt=np.zeros(82),
-    )  # fmt: skip
+    design = _design(rate * size, size, np.repeat([0.0, 5.0], 41)[:, None])
     peers = peer_potential(design)
     for i in (0, 40, 41, 81):
         kin = np.setdiff1d(np.arange(41) + 41 * (i > 40), [i])
@@ -257,3 +263,24 @@ def test_markets_alike_share_the_places_of_the_top_fifth() -> None:
     assert odds.sum() == pytest.approx(2)
     assert odds[0] == pytest.approx((1 + 0.2) / 2)
     assert np.ptp(odds[1:]) == 0
+
+
+def test_an_area_that_features_do_not_explain_is_a_hot_spot_and_noise_is_none() -> None:
+    rng = np.random.default_rng(5)
+    side = 20
+    at = np.arange(side * side)
+    x, y = at % side, at // side
+    size = rng.lognormal(7, 0.8, len(at)).round()
+    pairs = [(i, j) for i in at for j in at[(np.abs(x - x[i]) + np.abs(y - y[i])) == 1]]
+    neighbours = pd.DataFrame([(f"m{i:03d}", f"m{j:03d}") for i, j in pairs], columns=["market_id", "neighbour_id"])
+    ids = pd.Series([f"m{i:03d}" for i in at])
+    flat = np.full(len(at), -2.0)
+    area = (np.hypot(x - 5, y - 5) < 3).astype(float)
+    for lift, wanted in ((0.0, False), (0.8, True)):
+        eta = flat + lift * area + 0.3 * rng.standard_normal(len(at))
+        design = _design(rng.binomial(size.astype(int), expit(eta)).astype(float), size, np.zeros((len(at), 1)))
+        found = hot_and_cold(design, flat, ids, neighbours, 1)
+        hot = found == "hot"
+        assert (hot[area == 1].mean() > 0.5) == wanted
+        assert hot[area == 0].mean() < 0.02
+    assert set(hot_and_cold(design, flat, ids, None, 1)) == {""}

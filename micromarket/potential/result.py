@@ -22,6 +22,7 @@ from micromarket.potential.peer_scales import structure
 from micromarket.potential.plays import choose_plays, play_library, unknown_groups
 from micromarket.potential.previous_run import read_previous
 from micromarket.potential.quadrants import QUADRANTS, log_sd, quadrants, standing
+from micromarket.potential.residuals import hot_and_cold
 from micromarket.potential.words import Findings, potential_notes
 from micromarket.workspace import Workspace
 
@@ -101,6 +102,7 @@ def estimate_potential(
         scores[column] = getattr(frontier, column)
     if np.any(frontier.around != 0):
         scores["around"] = frontier.around
+    scores["hot_spot"] = hot_and_cold(design, levels.now, markets["market_id"], data.neighbours, settings.seed)
     developed = development(markets, design, grouping.member)
     scores["development_index"] = developed.brand
     if np.isfinite(developed.category).any():

@@ -86,6 +86,7 @@ def potential_notes(scores: pd.DataFrame, found: Findings) -> Notes:
         "cross_check": agreement(frontier.potential, frontier.peer_potential),
         "outside": int(frontier.outside.sum()),
         "leaning_on_neighbours": _leaning(frontier),
+        "hot_spots": {kind: int((scores["hot_spot"] == kind).sum()) for kind in ("hot", "cold")},
         "quadrants": {q: int(c) for q, c in scores["quadrant"].value_counts().sort_index().items()},
         "quadrant_unsure": int((scores["quadrant_odds"] < 0.5).sum()),
         "peer_groups": dict(group_numbers(found.grouping)),

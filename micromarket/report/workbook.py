@@ -65,6 +65,7 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "peer_potential": ("Potential by peers", "count", "Cross-check: what the 40 most similar markets let expect"),
     "outside": ("Unlike the others", "text", "True: no market like it was learnt from, its potential is a guess"),
     "around": ("Through neighbours", "count", "Customers more (or fewer) than with typical neighbouring markets"),
+    "hot_spot": ("Hot spot", "text", "More (hot) or fewer (cold) customers than predicted, with its neighbours"),
     "development_index": ("Development index", "count", "Customers per addressable, 100 = average (BDI), pooled"),
     "category_index": ("Category index", "count", "Everyone's customers per addressable, 100 = average (CDI)"),
     "coverage_gap": ("To win: coverage", "count", "Part of the headroom that goes with too few reps"),
