@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from micromarket.allocation.budget import BudgetResult, plan_budget
-from micromarket.allocation.solver import Allocation, Group, allocate
+from micromarket.allocation.frontier import Frontier, frontier
+from micromarket.allocation.risk import Cautious, cautious
+from micromarket.allocation.solver import Allocation, Certificate, Group, allocate, optimise
 
-__all__ = ["Allocation", "BudgetResult", "Group", "allocate", "plan_budget"]
+__all__ = [
+    "Allocation",
+    "BudgetResult",
+    "Cautious",
+    "Certificate",
+    "Frontier",
+    "Group",
+    "allocate",
+    "cautious",
+    "frontier",
+    "optimise",
+    "plan_budget",
+]

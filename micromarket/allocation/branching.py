@@ -19,8 +19,9 @@ from micromarket.allocation.interior_point import interior_point
 from micromarket.allocation.problem import Allocation, Problem
 
 Array = NDArray[np.float64]
-WORK = 3_000  # cells x nodes
+WORK = 4_000  # cells x nodes
 FEASIBLE = 1e-7
+LARGE = 2_000  # cells beyond which answers are looked for less thoroughly
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,12 @@ class _Search:
         objective = float(self.p.curves.value(best.x).sum()) * self.p.worth
         return replace(best.found, spend=best.x * self.p.unit, objective=objective, certificate=certificate)
 
+    def _offer(self, x: Array, found: Allocation) -> float:
+        score = self.score(x)
+        if score > self.best.score:
+            self.best = _Best(score, x, found)
+        return score
+
     def score(self, x: Array) -> float:
         return float(self.p.curves.value(x).sum()) - self.p.charge * float(x.sum())
 
@@ -109,7 +116,7 @@ class _Search:
         first = None if near is None or not corners else self._from(part, near)
         if first is not None and _worst(first) < 1e-9:
             return first
-        found = interior_point(part, 1e-11, 60)
+        found = interior_point(part, 1e-11, 40 if len(part.low) > LARGE else 60)
         self.steps += found.certificate.iterations
         if _worst(found) > (1e-9 if corners else 1e-6):
             second = self._from(part, found)
@@ -144,7 +151,9 @@ class _Search:
         dived = self._decide_tickets(node, relaxed)
         if dived is not None:
             decided, x = dived
-            self._polish(decided, x)
+            # in the tree, local gains are worth a try where the answer is near the best as it is, and now and then
+            if not self.nodes or self.nodes % 8 == 0 or self.score(x) > self.best.score * (1 - 5e-3):
+                self._polish(decided, x)
             if not self.nodes:
                 self._one_side(decided, x)
 
@@ -187,28 +196,30 @@ class _Search:
         if not bent.any():
             return
         touch = Envelope.over(self.p.curves, node.low, node.high, node.hole).touch
-        for share in (0.5, 0.05, 0.95):
+        large = len(x) > LARGE
+        for share in (0.5,) if large else (0.5, 0.05, 0.95):
             up = bent & (x - node.low > share * (touch - node.low))
             low = np.where(up, self.turn, node.low)
             high = np.where(bent & ~up, node.low, node.high)
             part = self.p.restricted(self.p.curves, low, high)
-            found = dual_newton(part)
+            found = dual_newton(part) if large else self._solve(part)
             if found is None or not found.certificate.max_violation <= FEASIBLE:
                 continue
-            self._polish(node, np.clip(found.spend / self.p.unit, low, high))
+            after = np.clip(found.spend / self.p.unit, low, high)
+            self._offer(after, found)
+            if not large:
+                self._polish(node, after)
 
     def _polish(self, node: _Node, x: Array) -> None:
         """Gains step by step on concave curves that lie below and touch at the answer so far (Hunter & Lange 2004)."""
         p, top = self.p, -np.inf
-        for _ in range(3 if self.nodes else 10):
+        for _ in range(3 if self.nodes or len(x) > LARGE else 10):
             part = p.restricted(Minorant.touching(p.curves, x), node.low, node.high)
             found = self._solve(part)
             if not found.certificate.max_violation <= FEASIBLE:
                 return
             after = np.clip(found.spend / p.unit, node.low, node.high)
-            score = self.score(after)
-            if score > self.best.score:
-                self.best.score, self.best.x, self.best.found = score, after, found
+            score = self._offer(after, found)
             if score <= top + 1e-10 * abs(top):
                 return
             x, top = after, score
@@ -231,7 +242,7 @@ class _Search:
     def _branch(self, root: _Node, first: _Relaxed) -> float:
         """Upper bound on every answer once the nodes are used up."""
         n = len(root.low)
-        most = min(WORK // max(n, 1), 60)
+        most = min(WORK // max(n, 1), 200)
         heap = [(-first.bound, 0, root, first)]
         count = 0
         settled = -np.inf  # bounds of nodes that need no more work

@@ -162,6 +162,9 @@ class Schur:
 
     def __init__(self, p: Problem, xx: Array, xt: Array, tt: Array, soft: Array):
         self.p = p
+        if p.few is not None:
+            self._whole(p.few, xx, xt, tt, soft)
+            return
         families = [(f, g) for f, g in p.families() if f != "market"]
         n = len(xx)
         codes = [np.zeros(n, np.int64)]
@@ -202,6 +205,22 @@ class Schur:
                 side = side + sparse.csr_matrix((moves, (np.arange(k), np.full(k, size - 1))), (k, size))
             self.side = side.tocsr()
             self.small -= (self.side.T @ self.side.multiply(1 / self.own[:, None]).tocsr()).toarray()
+        self._decompose()
+
+    def _whole(self, rows: Array, xx: Array, xt: Array, tt: Array, soft: Array) -> None:
+        """Small problems: all rows at once."""
+        size = len(soft)
+        self.small = np.zeros((size, size))
+        count = len(rows)
+        self.small[:count, :count] = (rows * xx) @ rows.T
+        if self.p.capped:
+            self.small[count, :count] = self.small[:count, count] = rows @ xt
+            self.small[count, count] = tt.sum()
+        self.small[np.diag_indices(size)] += soft
+        self.index, self.market = np.arange(size), None
+        self._decompose()
+
+    def _decompose(self) -> None:
         scale = 1 / np.sqrt(np.maximum(np.diag(self.small), 1e-300))
         self.scale = scale
         scaled = self.small * np.outer(scale, scale)

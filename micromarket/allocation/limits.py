@@ -206,8 +206,7 @@ def round_to_limits(cells: Cells, limits: Budget, spend: Array, total: float) ->
     if limits.round_to is None:
         return to_cents(spend, total, low, high)
     most = _most_moved(limits.max_shift, total, float(cells.current.sum()))
-    slope = cells.value * cells.amplitude * cells.half_spend / (spend + cells.half_spend) ** 2
     return round_to_unit(
         spend, limits.round_to, total, low, high, tuple(bounds.values()), current=cells.current, max_shift=most,
-        marginal=slope,
+        value=lambda x: cells.value * cells.amplitude * x / (x + cells.half_spend),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from micromarket.allocation.curves import Curves
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 FAMILIES = ("market", "channel", "region")
+SMALL = 120  # cells
 
 
 def tally(code: Index, weight: Array, size: int) -> Array:
@@ -122,6 +123,11 @@ class Problem:
             rows_low.append(np.array([-np.inf]))
             rows_high.append(np.array([2 * max_shift * scale]))
         self.row_low, self.row_high = np.concatenate(rows_low), np.concatenate(rows_high)
+        # small problems: the sums as one dense matrix, which is quicker than sparse ones
+        self.few: Array | None = None
+        if len(now) <= SMALL and count <= SMALL // 2:
+            parts = [np.ones((1, len(now)))] + [np.eye(len(g))[:, g.code] for _, g in self.families()]
+            self.few = np.concatenate(parts)
 
     def restricted(self, curves: Curves, low: Array, high: Array) -> Problem:
         """The same limits with other curves (scaled as these) and tighter boxes."""
@@ -134,6 +140,7 @@ class Problem:
     def sampled(self, cells: Index) -> Problem:
         """A smaller problem with nearly the same prices: some cells, and as much of each limit as their share."""
         out = copy.copy(self)
+        out.few = None
         middle = np.clip(self.now, self.low, np.minimum(self.high, self.low + 10.0)) + 1e-9
         share = self.sums(middle, middle)
         out.curves = self.curves.take(cells)

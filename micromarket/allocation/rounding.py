@@ -7,7 +7,7 @@ rows form a network and the relaxed answer is whole already (Hoffman & Kruskal 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ def round_to_unit(
     *,
     current: Array | None = None,
     max_shift: float | None = None,
-    marginal: Array | None = None,
+    value: Callable[[Array], Array] | None = None,
 ) -> Array:
     """``spend`` in multiples of ``unit`` that add up to ``total`` and keep every limit.
 
@@ -49,8 +49,8 @@ def round_to_unit(
         Bounds of sums by market, channel, region.
     current, max_shift : array (cells,), float, optional
         Half of the sum of ``|x - current|`` at most.
-    marginal : array (cells,), optional
-        Value of a unit of money by cell: those where it is worth most are rounded up.
+    value : callable, optional
+        Value of money by cell, (cells,) to (cells,): those are rounded up where it is worth most.
 
     Raises
     ------
@@ -71,7 +71,8 @@ def round_to_unit(
     odd = round(total - float(base.sum()) - whole * unit, 2)
     if whole < 0 or whole > len(choice):
         raise _cannot(unit)
-    chosen = _choose(base, choice, whole, odd, unit, groups, current, max_shift, marginal)
+    worth = np.zeros(len(base)) if value is None else value(base + unit) - value(base)
+    chosen = _choose(base, choice, whole, odd, unit, groups, current, max_shift, worth[choice])
     if chosen is None:
         raise _cannot(unit)
     out = base.astype(float)
@@ -95,12 +96,11 @@ def _choose(
     groups: Sequence[Group],
     current: Array | None,
     max_shift: float | None,
-    marginal: Array | None,
+    worth: Array,
 ) -> NDArray[np.bool_] | None:
     n = len(choice)
     if n == 0:
         return np.zeros(0, bool) if whole == 0 else None
-    worth = np.zeros(n) if marginal is None else marginal[choice]
     worth = worth / max(float(np.abs(worth).max()), 1e-300)
     rows, least, most = [sparse.csr_matrix(np.ones((1, n)))], [np.array([whole])], [np.array([whole])]
     for group in groups:
