@@ -1,10 +1,11 @@
 """Our allocation side by side with general solvers, in one run on equal problems.
 
-    python benchmarks/allocation.py [--cells 100 1000 10000 100000] [--seconds 30] [--everything]
+    python benchmarks/allocation.py [--part total everything shaped all] [--seconds 30]
 
-Default: total and bounds of cells only, what all of them can do; ``--everything`` adds market, channel and region
-limits and the cap on moved money (ours and Clarabel). A solver that took longer than ``--seconds`` is not asked for
-larger sizes.
+``total``: total and bounds of cells only, what all of them can do; ``everything``: market, channel and region limits
+and the cap on moved money; ``shaped``: S-shaped curves (Hill, slopes 1.2 to 4), total and bounds of cells, local
+solvers from ten starts (two from 200 cells on). A solver that took longer than ``--seconds`` gets no larger sizes.
+Seconds are of the processor, as the clock says little on a shared machine.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, minimize
 
-from micromarket.allocation.solver import Group, allocate
+from micromarket.allocation.curves import Hill
+from micromarket.allocation.solver import Allocation, Group, allocate, optimise
 
 Solution = tuple[np.ndarray, bool]
+STARTS, FEW_STARTS = 10, 2
+TIGHT = {"gtol": 1e-10, "xtol": 1e-14, "barrier_tol": 1e-10}
 
 
 def problem(cells: int, everything: bool, seed: int = 1) -> dict:
@@ -53,24 +57,56 @@ def value(p: dict, x: np.ndarray) -> float:
 
 
 def ours(p: dict) -> Solution:
-    found = allocate(**p)
-    return found.spend, found.certificate.duality_gap < 1e-6
+    found = certified(p)
+    return found.spend, found.certificate.duality_gap < 1e-9
+
+
+def certified(p: dict) -> Allocation:
+    return allocate(**p)
 
 
 def _scipy(method: str) -> Callable[[dict], Solution]:
     def run(p: dict) -> Solution:
         now, weight, ratio = p["current"], p["amplitude"] * p["value"], p["half_spend"] / p["current"]
-        unit = value(p, now)
-        money = LinearConstraint((now / p["total"])[None], 1.0, 1.0)
-        options = {"maxiter": 1000} | ({"ftol": 1e-12} if method == "SLSQP" else {"gtol": 1e-9, "xtol": 1e-12})
-        extra = {} if method == "SLSQP" else {"hess": lambda r: np.diag(2 * weight * ratio / (r + ratio) ** 3 / unit)}
+        n, unit = len(now), value(p, p["current"])
+        capped = "max_shift" in p
+        # with a cap on moves: share = 1 + up - down
+        size = 2 * n if capped else n
+        back = np.hstack([np.eye(n), -np.eye(n)]) if capped else np.eye(n)
+        rows, low, high = [(now / p["total"])[None]], [np.ones(1)], [np.ones(1)]
+        for name in ("market", "channel", "region"):
+            if name in p:
+                group = p[name]
+                rows.append(np.eye(len(group.low))[:, group.code] * (now / p["total"]))
+                low.append(group.low / p["total"])
+                high.append(group.high / p["total"])
+        matrix, least, most = np.concatenate(rows) @ back, np.concatenate(low), np.concatenate(high)
+        if capped:
+            least, most = least - matrix[:, :n].sum(axis=1), most - matrix[:, :n].sum(axis=1)
+            moves = np.tile(now / p["total"], 2)[None]
+            matrix = np.concatenate([matrix, moves])
+            least, most = np.append(least, -np.inf), np.append(most, 2 * p["max_shift"] / p["total"])
+        first = np.full(size, 0.01) if capped else np.ones(n)
+        bounds = Bounds(0.0, np.repeat([2.0, 1.0], n)) if capped else Bounds(0.0, 3.0)
+
+        def share(r: np.ndarray) -> np.ndarray:
+            return np.maximum((1.0 if capped else 0.0) + back @ r, 0.0)
+
+        exact = least == most
+        limits = [LinearConstraint(matrix[k], least[k], most[k]) for k in (exact, ~exact) if k.any()]
+        options = {"maxiter": 1000} | ({"ftol": 1e-12} if method == "SLSQP" else TIGHT)
+
+        def hess(r: np.ndarray) -> np.ndarray:
+            return back.T @ ((2 * weight * ratio / (share(r) + ratio) ** 3 / unit)[:, None] * back)
+
         found = minimize(
-            lambda r: -float((weight * r / (r + ratio)).sum()) / unit,
-            np.ones(len(now)),
-            jac=lambda r: -weight * ratio / (r + ratio) ** 2 / unit,
-            method=method, bounds=Bounds(0.0, 3.0), constraints=[money], options=options, **extra,
+            lambda r: -float((weight * share(r) / (share(r) + ratio)).sum()) / unit,
+            first,
+            jac=lambda r: -(weight * ratio / (share(r) + ratio) ** 2 / unit) @ back,
+            method=method, bounds=bounds, constraints=limits, options=options,
+            **({} if method == "SLSQP" else {"hess": hess}),
         )  # fmt: skip
-        return found.x * now, bool(found.success)
+        return share(found.x) * now, bool(found.success)
 
     return run
 
@@ -93,46 +129,112 @@ def clarabel(p: dict) -> Solution:
     if "max_shift" in p:
         limits.append(cp.sum(cp.abs(x - now / unit)) / 2 <= p["max_shift"] / unit)
     task = cp.Problem(cp.Maximize(goal), limits)
-    task.solve(solver=cp.CLARABEL)
+    task.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
     return np.asarray(share.value) * now, task.status == cp.OPTIMAL
 
 
 SOLVERS: dict[str, Callable[[dict], Solution]] = {
     "ours": ours, "Clarabel": clarabel, "trust-constr": _scipy("trust-constr"), "SLSQP": _scipy("SLSQP"),
 }  # fmt: skip
-LARGEST = {"trust-constr": 400, "SLSQP": 200}  # beyond, minutes
+LARGEST = {"trust-constr": 400, "SLSQP": 200, "Clarabel": 100_000}  # beyond, minutes
+SIZES = {"total": [100, 200, 400, 1_000, 10_000, 100_000], "everything": [100, 200, 1_000, 10_000, 100_000, 1_000_000]}
+
+
+def broken(p: dict, x: np.ndarray) -> float:
+    """Largest breach of a limit, relative to the total."""
+    worst = [abs(x.sum() - p["total"]), float((x - p["high"]).max()), float((p["low"] - x).max())]
+    for name in ("market", "channel", "region"):
+        if name in p:
+            sums = np.bincount(p[name].code, x, len(p[name].low))
+            worst += [float((sums - p[name].high).max()), float((p[name].low - sums).max())]
+    if "max_shift" in p:
+        worst.append(float(np.abs(x - p["current"]).sum() / 2 - p["max_shift"]))
+    return max(*worst, 0.0) / p["total"]
+
+
+def concave(part: str, seconds: float) -> None:
+    slow: set[str] = set()
+    print(
+        f"\n{part}\n{'cells':>9} {'solver':>13} {'CPU s':>9} {'x ours':>8} {'value lost':>11} {'broken':>9}  converged"
+    )
+    for cells in SIZES[part]:
+        p, base = problem(cells, part == "everything"), None
+        for name, solver in SOLVERS.items():
+            if name in slow or cells > LARGEST.get(name, cells):
+                continue
+            start = time.process_time()
+            try:
+                x, converged = solver(p)
+            except Exception as error:
+                print(f"{cells:>9} {name:>13} failed: {type(error).__name__}")
+                slow.add(name)
+                continue
+            spent = time.process_time() - start
+            base = base or (spent, value(p, x))
+            lost = 1 - value(p, x) / base[1]
+            numbers = f"{spent:>9.3f} {spent / base[0]:>8.1f} {lost:>11.1e} {broken(p, x):>9.1e}"
+            gap = f"  gap {certified(p).certificate.duality_gap:.1e}" if name == "ours" else ""
+            print(f"{cells:>9} {name:>13} {numbers}  {converged}{gap}", flush=True)
+            if spent > seconds:
+                slow.add(name)
+
+
+def shaped(seconds: float) -> None:
+    slow: set[str] = set()
+    print(f"\nshaped\n{'cells':>9} {'solver':>13} {'CPU s':>9} {'x ours':>8} {'value lost':>11} {'gap':>9}")
+    for cells in (10, 20, 40, 100, 200, 400, 1_000, 10_000, 100_000):
+        p = problem(cells, False)
+        n = len(p["current"])
+        rng = np.random.default_rng(cells)
+        curves = Hill(p["amplitude"] * p["value"], p["half_spend"] * rng.uniform(0.5, 3, n), rng.uniform(1.2, 4, n))
+        start = time.process_time()
+        found = optimise(curves, p["current"], total=p["total"], low=p["low"], high=p["high"])
+        spent = time.process_time() - start
+        print(
+            f"{n:>9} {'ours':>13} {spent:>9.3f} {1:>8.1f} {0:>11.1e} {found.certificate.duality_gap:>9.1e}", flush=True
+        )
+        for name in ("SLSQP", "trust-constr"):
+            if name in slow or n > 400:
+                continue
+            start = time.process_time()
+            best = max(_local(name, curves, p, rng, first) for first in range(STARTS if n < 200 else FEW_STARTS))
+            took = time.process_time() - start
+            print(
+                f"{n:>9} {name:>13} {took:>9.3f} {took / spent:>8.1f} {1 - best / found.objective:>11.1e}", flush=True
+            )
+            if took > seconds:
+                slow.add(name)
+
+
+def _local(method: str, curves: Hill, p: dict, rng: np.random.Generator, first: int) -> float:
+    now = p["current"]
+    n, unit = len(now), float(curves.value(now).sum())
+    start = np.ones(n) if first == 0 else np.minimum(rng.dirichlet(np.full(n, 0.5)) * p["total"] / now, 3.0)
+    options = {"maxiter": 500} | ({"ftol": 1e-12} if method == "SLSQP" else TIGHT)
+    found = minimize(
+        lambda s: -float(curves.value(now * s).sum()) / unit,
+        start,
+        jac=lambda s: -curves.marginal(now * s) * now / unit,
+        method=method, bounds=Bounds(0.0, 3.0), constraints=[LinearConstraint((now / p["total"])[None], 1.0, 1.0)],
+        options=options,
+        **({} if method == "SLSQP" else {"hess": lambda s: np.diag(curves.bend(now * s) * now**2 / unit)}),
+    )  # fmt: skip
+    kept = abs(float(now @ found.x) / p["total"] - 1) < 1e-7
+    return -float(found.fun) * unit if kept else -np.inf
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, nargs="+", default=[100, 200, 400, 1_000, 10_000, 100_000])
+    parser.add_argument("--part", nargs="+", default=["all"], choices=["total", "everything", "shaped", "all"])
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--everything", action="store_true")
     args = parser.parse_args()
-    slow: set[str] = {"trust-constr", "SLSQP"} if args.everything else set()
-    print(f"{'cells':>8} {'solver':>13} {'seconds':>9} {'x ours':>8} {'value lost':>11} {'broken':>9}  converged")
     clarabel(problem(8, False))  # its first call imports and compiles
-    for cells in args.cells:
-        p, base = problem(cells, args.everything), None
-        for name, solver in SOLVERS.items():
-            if name in slow or cells > LARGEST.get(name, cells):
-                continue
-            start = time.perf_counter()
-            try:
-                x, converged = solver(p)
-            except Exception as error:
-                print(f"{cells:>8} {name:>13} failed: {type(error).__name__}")
-                slow.add(name)
-                continue
-            seconds = time.perf_counter() - start
-            if base is None:
-                base = (seconds, value(p, x))
-            broken = max(abs(x.sum() / p["total"] - 1), float((x - p["high"]).max()) / p["total"], 0.0)
-            lost = 1 - value(p, x) / base[1]
-            numbers = f"{seconds:>9.3f} {seconds / base[0]:>8.1f} {lost:>11.1e} {broken:>9.1e}"
-            print(f"{cells:>8} {name:>13} {numbers}  {converged}")
-            if seconds > args.seconds:
-                slow.add(name)
+    certified(problem(8, True))
+    for part in ("total", "everything"):
+        if {part, "all"} & set(args.part):
+            concave(part, args.seconds)
+    if {"shaped", "all"} & set(args.part):
+        shaped(args.seconds)
 
 
 if __name__ == "__main__":
