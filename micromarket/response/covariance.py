@@ -47,7 +47,8 @@ def sandwich(found: Found, spend: Array, weight: Array, log_room: Array, region:
 def common_effects(
     x: Array, extra: Array, target: Array, noise: Array, prior: Array, basis: Array, tilt: Array
 ) -> tuple[Array, Array]:
-    """Coefficients of (x, extra) at given variances, and their covariance robust to dependence within a market.
+    """Coefficients of (x, extra) at given variances, and their covariance: robust to dependence in a market, at least
+    the model's.
 
     Parameters
     ----------
@@ -63,4 +64,7 @@ def common_effects(
     scores = np.einsum("mtp,mt->mp", centred, block.weighted(effects.part(block)[..., None])[..., 0], optimize=True)
     meat = scores.T @ scores * (len(noise) / max(len(noise) - design.shape[2], 1))
     inverse = np.linalg.inv(bread + 1e-9 * np.diag(np.diag(bread)) + 1e-12 * np.eye(len(bread)))
-    return effects.coefficients, inverse @ meat @ inverse
+    robust = inverse @ meat @ inverse
+    # few markets say much about a column that few have: their scatter alone would make it look surer than it is
+    lift = np.sqrt(np.maximum(np.diag(inverse) / np.maximum(np.diag(robust), 1e-300), 1.0))
+    return effects.coefficients, robust * np.outer(lift, lift)
