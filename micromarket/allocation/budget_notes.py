@@ -15,7 +15,7 @@ from micromarket.notes import Assumption, Check, Notes
 
 Array = NDArray[np.float64]
 # Money moves only where the odds are at least this that it brings more than today's allocation.
-MIN_ODDS = 0.8
+MIN_ODDS = 0.9
 MAX_NO_RESPONSE = 0.5
 
 
