@@ -61,7 +61,7 @@ def stack(
     mixed = replace(draws, amplitude=amplitude, width=WIDTH)
     numbers: dict[str, Any] = {f"weight {n}": float(w) for n, w in zip(ACCOUNTS, weights.mean, strict=True)}
     numbers["held_out"] = weights.heldout
-    numbers["channels"] = {c: float(s) for c, s in zip(cells.channels, shrunk, strict=True)}
+    numbers["channels"] = [{"channel": c, "shrunk": float(s)} for c, s in zip(cells.channels, shrunk, strict=True)]
     return Stacked(replace(cells, amplitude=mixed.amplitude_at(cells.half_spend)), mixed, numbers)
 
 
