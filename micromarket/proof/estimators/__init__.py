@@ -1,0 +1,1 @@
+"""Estimators of what a test brought; each by itself, on arrays."""
