@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import nnls
 from scipy.special import ndtr
 
 _PRIOR_COMMON_SD = 0.03  # of company revenue over a year, where history is too short to tell; counts as two past misses
+_MOST_SKEW = 1.5  # of a cell
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Spread:
         Relative standard deviations that the whole company, and a region, share.
     source : str
         "backtest" or "assumed".
+    skew : float
+        Skewness of a cell per unit of its coefficient of variation (gamma: 2, normal: 0).
     """
 
     unit: float
@@ -32,6 +35,7 @@ class Spread:
     common: float
     region: float
     source: str
+    skew: float = 0.0
 
     def own_variance(self, mu: np.ndarray) -> np.ndarray:
         return self.unit * mu + self.extra * mu**2
@@ -40,6 +44,10 @@ class Spread:
         """Standard deviation of every cell, money; at least 0.1% of its mean."""
         variance = self.own_variance(mu) + (self.common**2 + self.region**2) * mu**2
         return np.sqrt(np.maximum(variance, (1e-3 * mu) ** 2))
+
+    def skewness(self, mu: np.ndarray) -> np.ndarray:
+        """Skewness of every cell, at most 1.5."""
+        return np.minimum(self.skew * self.sigma(mu) / np.maximum(mu, 1e-12), _MOST_SKEW)
 
     def company_sigma(self, mu: np.ndarray, region: np.ndarray) -> float:
         """Standard deviation of the sum, money: cells are correlated through what they share."""
@@ -77,7 +85,21 @@ def fit_spread(actual: np.ndarray, predicted: np.ndarray, region: np.ndarray, co
     several = np.count_nonzero(sizes) > 2 and shared > 0
     between = max(float((by_region**2 - squares).sum() / shared), 0.0) if several else 0.0
     between = min(between, extra)
-    return Spread(float(unit), float(extra - between), common, float(np.sqrt(between)), "backtest")
+    spread = Spread(float(unit), float(extra - between), common, float(np.sqrt(between)), "backtest")
+    return replace(spread, skew=_skew(residual, spread.sigma(scaled), scaled))
+
+
+def _skew(residual: np.ndarray, sigma: np.ndarray, mu: np.ndarray) -> float:
+    """Skewness per unit of variation: third moments regressed on it, shrunk by their noise; never below 0."""
+    far = np.clip(residual / sigma, -4, 4)
+    far = (far - far.mean()) / max(float(far.std()), 1e-9)
+    wide = sigma / mu
+    evidence = float(np.sum(wide**2))
+    slope = float(np.sum(wide * far**3)) / max(evidence, 1e-12)
+    if slope <= 0:
+        return 0.0
+    noise = 15 / max(evidence, 1e-12)  # variance of a normal's cube
+    return min(slope * max(1 - noise / slope**2, 0.0), 4.0)
 
 
 def assumed_spread(mu: np.ndarray, common: float = 2 * _PRIOR_COMMON_SD) -> Spread:
@@ -102,8 +124,17 @@ class EqualOdds:
     total: float
 
 
-def equal_probability(mu: np.ndarray, sigma: np.ndarray, low: np.ndarray, high: np.ndarray, goal: float) -> EqualOdds:
+def equal_probability(
+    mu: np.ndarray,
+    sigma: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    goal: float,
+    skewness: np.ndarray | None = None,
+) -> EqualOdds:
     """The one ``z`` with ``sum(clip(mu + z sigma, low, high)) = goal``: every unit inside its bounds has equal odds.
+
+    Where units are skewed the same ``z`` names the same quantile of each (see :func:`quantile`).
 
     Where the bounds can't hold the goal, all units stand at that bound and ``total`` says what is published.
 
@@ -111,10 +142,12 @@ def equal_probability(mu: np.ndarray, sigma: np.ndarray, low: np.ndarray, high: 
     ----------
     mu, sigma, low, high : arrays of shape (n,), money; ``sigma > 0`` where a unit may move, ``low <= high``
     goal : float, money
+    skewness : array of shape (n,), optional
+        At least 0.
 
     Notes
     -----
-    The sum is monotone and piecewise linear in z: bisection finds the piece, one division the rest.
+    The sum is monotone in z. Without skewness it is piecewise linear: bisection finds the piece, one division the rest.
 
     Examples
     --------
@@ -127,6 +160,8 @@ def equal_probability(mu: np.ndarray, sigma: np.ndarray, low: np.ndarray, high: 
         return EqualOdds(low.copy(), -np.inf, lowest)
     if goal >= highest:
         return EqualOdds(high.copy(), np.inf, highest)
+    if skewness is not None and (skewness > 1e-9).any():
+        return _by_quantile(mu, sigma, low, high, goal, skewness)
     safe = np.maximum(sigma, 1e-300)
     breaks = np.unique(np.concatenate([(low - mu) / safe, (high - mu) / safe]))
     breaks = breaks[np.isfinite(breaks)]
@@ -144,9 +179,52 @@ def equal_probability(mu: np.ndarray, sigma: np.ndarray, low: np.ndarray, high: 
     return EqualOdds(np.clip(mu + z * sigma, low, high), float(z), goal)
 
 
-def odds(mu: np.ndarray | float, sigma: np.ndarray | float, target: np.ndarray | float) -> np.ndarray:
-    """Probability that a normal outcome reaches ``target``."""
-    return ndtr((np.asarray(mu) - target) / np.maximum(sigma, 1e-300))
+def _by_quantile(
+    mu: np.ndarray, sigma: np.ndarray, low: np.ndarray, high: np.ndarray, goal: float, skewness: np.ndarray
+) -> EqualOdds:
+    left, right = -1.0, 1.0
+    while quantile(mu, sigma, left, skewness, low, high).sum() > goal and left > -1e12:
+        left *= 2
+    while quantile(mu, sigma, right, skewness, low, high).sum() < goal and right < 1e12:
+        right *= 2
+    for _ in range(200):
+        middle = (left + right) / 2
+        if not left < middle < right:
+            break
+        inside = quantile(mu, sigma, middle, skewness, low, high).sum() <= goal
+        left, right = (middle, right) if inside else (left, middle)
+    below, above = (quantile(mu, sigma, z, skewness, low, high) for z in (left, right))
+    rise = float((above - below).sum())
+    part = (goal - float(below.sum())) / rise if rise > 0 else 0.0
+    return EqualOdds(np.clip(below + part * (above - below), low, high), left, goal)
+
+
+def quantile(
+    mu: np.ndarray, sigma: np.ndarray, z: float, skewness: np.ndarray, low: np.ndarray | float = -np.inf,
+    high: np.ndarray | float = np.inf,
+) -> np.ndarray:  # fmt: skip
+    """The amount that is reached with the odds with which a standard normal exceeds ``z``, within limits.
+
+    Notes
+    -----
+    Gamma quantiles by Wilson and Hilferty (1931): ``mu + sigma (2/g) ((1 + g z / 6 - g² / 36)³ - 1)``.
+    """
+    g = np.maximum(skewness, 1e-9)
+    bent = np.where(skewness > 1e-6, 2 / g * ((1 + g * z / 6 - g**2 / 36) ** 3 - 1), z)
+    return np.clip(mu + sigma * bent, low, high)
+
+
+def odds(
+    mu: np.ndarray | float,
+    sigma: np.ndarray | float,
+    target: np.ndarray | float,
+    skewness: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """Probability that an outcome reaches ``target``: normal, or skewed as in :func:`quantile`."""
+    far = (np.asarray(target) - mu) / np.maximum(sigma, 1e-300)
+    g = np.maximum(skewness, 1e-9)
+    z = np.where(np.asarray(skewness) > 1e-6, 6 / g * (np.cbrt(1 + g * far / 2) - 1) + g / 6, far)
+    return ndtr(-z)
 
 
 def field_round(

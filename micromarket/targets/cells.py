@@ -11,6 +11,7 @@ from scipy.optimize import nnls
 from micromarket.market_data import MarketData
 from micromarket.periods import Calendar
 from micromarket.targets.attainment import Spread, assumed_spread, fit_spread
+from micromarket.targets.drivers import NAMES, Drivers, driver_columns, fit_drivers
 from micromarket.targets.forecast import CellHistory, company_path, forecast_paths
 
 LOWEST, HIGHEST = 0.9, 1.3  # of last year's revenue
@@ -47,6 +48,7 @@ class CellForecast:
     spread: Spread
     backtest_months: int
     backtest_error: float | None
+    drivers: Drivers
 
 
 def fill_by_segment(values: np.ndarray, segment: np.ndarray, weight: np.ndarray, default: float) -> np.ndarray:
@@ -90,18 +92,23 @@ def same_span_last_year(past: CellHistory, calendar: Calendar) -> np.ndarray:
 
 
 def _backtest(
-    past: CellHistory, values: tuple[np.ndarray, np.ndarray], billed: bool, region: np.ndarray, prior: np.ndarray
-) -> tuple[np.ndarray, Spread, int, float]:
-    """Weights of the three forecasts, spread, months looked back on, and the error (WAPE) of the blend there."""
+    past: CellHistory, values: tuple[np.ndarray, np.ndarray], billed: bool, region: np.ndarray, prior: np.ndarray,
+    potential: np.ndarray | None, reps: np.ndarray | None,
+) -> tuple[np.ndarray, Drivers, Spread, int, float]:  # fmt: skip
+    """Weights of the three forecasts, drivers, spread, months looked back on, and the error (WAPE) of all that."""
     n = len(past.months)
     months = min(12, n - 12)
     if months < 3:
-        return prior, assumed_spread(past.revenue.sum(axis=1)), 0, np.nan
+        return prior, Drivers(np.zeros(len(NAMES))), assumed_spread(past.revenue.sum(axis=1)), 0, np.nan
     paths = forecast_paths(past.until(n - months), months, values[0], values[1], billed)
     tried = np.column_stack([p.sum(axis=1) for p in (paths.structure, paths.history, paths.carried)])
     actual = past.revenue[:, n - months :].sum(axis=1)
     weights = blend_weights(tried, actual, prior)
     predicted = tried @ weights
+    first = fit_spread(actual, predicted, region, np.zeros(1))
+    columns = driver_columns(past.revenue[:, : n - months], predicted, potential, reps)
+    drivers = fit_drivers(columns, actual, predicted, first.sigma(predicted) / np.maximum(predicted, 1e-9))
+    predicted = with_drivers(predicted, drivers.factor(columns, months / 12))
     totals = past.revenue.sum(axis=0)
     misses = [actual.sum() / max(predicted.sum(), 1e-9) - 1]
     for origin in range(12, n - months):
@@ -109,7 +116,13 @@ def _backtest(
         misses.append(totals[origin : origin + months].sum() / max(ahead, 1e-9) - 1)
     spread = fit_spread(actual, predicted, region, np.clip(misses, -0.5, 0.5))
     error = float(np.abs(actual - predicted).sum() / max(actual.sum(), 1e-9))
-    return weights, spread, months, error
+    return weights, drivers, spread, months, error
+
+
+def with_drivers(forecast: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Forecasts (money) times their factors; the sum stays, as drivers only tell cells apart."""
+    moved = forecast * factor
+    return moved * (forecast.sum() / moved.sum()) if moved.sum() > 0 else forecast
 
 
 def blend_weights(tried: np.ndarray, actual: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -140,6 +153,25 @@ def blend_weights(tried: np.ndarray, actual: np.ndarray, prior: np.ndarray) -> n
     # the two forecasts from history are close to one another: one year decides half of the choice between them
     weights[1:] = 0.5 * weights[1:] + 0.5 * weights[1:].sum() * prior[1:] / prior[1:].sum()
     return weights
+
+
+def _by_cell(
+    data: MarketData, scores: pd.DataFrame | None, past: CellHistory
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Potential customers (over a market's segments by their customers) and reps of each cell; None: not known."""
+    market = past.cells["market_id"]
+    codes, _ = pd.factorize(market)
+    size = past.active.mean(axis=1) + 1e-9
+    part = size / np.bincount(codes, size)[codes]
+
+    def of(table: pd.DataFrame | None, column: str) -> np.ndarray | None:
+        if table is None or column not in table:
+            return None
+        values = pd.to_numeric(table.drop_duplicates("market_id").set_index("market_id")[column])
+        found = values.reindex(market).to_numpy(float) * part
+        return found if np.isfinite(found).sum() >= 8 else None
+
+    return of(scores, "potential_customers"), of(data.markets, "reps")
 
 
 def _limits(
@@ -187,11 +219,17 @@ def forecast_cells(
     first_year, retention, known = cell_values(past, value_cells)
     # without estimated retention the structure is a guess
     prior = np.array([0.5, 0.25, 0.25] if billed and known else [0.1, 0.45, 0.45] if known else [0.0, 0.5, 0.5])
-    weights, spread, months, error = _backtest(past, (first_year, retention), billed, region, prior)
+    potential, staff = _by_cell(data, scores, past)
+    weights, drivers, spread, months, error = _backtest(
+        past, (first_year, retention), billed, region, prior, potential, staff
+    )
     ahead = calendar.months - past.months[-1]
     horizon = max(int(ahead.max()), len(ahead))
     paths = forecast_paths(past, horizon, first_year, retention, billed)
     blend = weights[0] * paths.structure + weights[1] * paths.history + weights[2] * paths.carried
+    columns = driver_columns(past.revenue, blend.sum(axis=1), potential, staff)
+    factor = drivers.factor(columns, years)
+    blend = blend * (with_drivers(blend.sum(axis=1), factor) / np.maximum(blend.sum(axis=1), 1e-12))[:, None]
     seen = np.clip(past.revenue.shape[1] - 1 + ahead, 0, None)
 
     def in_plan(future: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -239,6 +277,7 @@ def forecast_cells(
         spread=spread,
         backtest_months=months,
         backtest_error=None if np.isnan(error) else error,
+        drivers=drivers,
     )
 
 

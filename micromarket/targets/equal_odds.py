@@ -155,10 +155,11 @@ def limits(cells: CellForecast, billed: bool) -> tuple[np.ndarray, np.ndarray]:
     Revenue under contract (``billed``) that needs no new customer is never less than the target.
     """
     reachable = np.where(np.isfinite(cells.cap), cells.rest + np.minimum(cells.cap, 1e12) * cells.each, np.inf)
-    low = np.minimum(LOWEST * cells.base, cells.mu)
+    sigma = cells.spread.sigma(cells.mu)
+    low = np.maximum(np.minimum(LOWEST * cells.base, cells.mu - sigma), 0.0)
     if billed:
         low = np.maximum(low, np.where(cells.new > 0, np.minimum(cells.rest, cells.mu), 0.0))
-    high = np.maximum(np.minimum(HIGHEST * cells.base, reachable), cells.mu)
+    high = np.maximum(np.minimum(np.maximum(HIGHEST * cells.base, cells.mu + sigma), reachable), cells.mu)
     return low, high
 
 

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import nnls
 
 from micromarket.periods import month_number
+from micromarket.targets.shares import last_share, local_shares, share_prior
 
 _GROWTH_DAMPING = 0.75  # of last year's growth that carries on; Gardner, McKenzie (1985): damped trends win on average
-_LEAN = 0.3  # chosen on simulated worlds with and without lasting growth differences
-_LAGS = (1, 2, 3, 6, 9, 12, 18, 24)
 
 
 @dataclass(frozen=True)
@@ -80,83 +78,6 @@ def company_path(totals: np.ndarray, horizon: np.ndarray) -> np.ndarray:
     years = np.maximum(np.ceil(horizon / 12), 0).astype(int)
     carried = _GROWTH_DAMPING * (1 - _GROWTH_DAMPING**years) / (1 - _GROWTH_DAMPING)
     return totals[np.clip(n - 1 + horizon - 12 * years, 0, n - 1)] * (1 + growth) ** carried
-
-
-def share_prior(values: np.ndarray, active: np.ndarray, segment: np.ndarray) -> np.ndarray:
-    """Prior shares of the company: half the cell's own, half its segment's total spread by customers; sums to 1."""
-    own = values.mean(axis=1)
-    weight = active.mean(axis=1)
-    codes, _ = pd.factorize(segment, sort=True)
-    by_customers = np.bincount(codes, own)[codes] * weight / np.maximum(np.bincount(codes, weight)[codes], 1e-12)
-    prior = 0.5 * own + 0.5 * np.where(weight > 0, by_customers, own)
-    prior = prior + 1e-9 + 1e-4 * prior.mean()  # never exactly 0: a cell without history may still sell
-    return prior / prior.sum()
-
-
-def local_shares(values: np.ndarray, prior: np.ndarray, ahead: float) -> np.ndarray:
-    """Each cell's share of the company ``ahead`` months after the last one.
-
-    Relative departures from ``prior`` follow level + random walk + slope + noise; noise variance: ``a / size + b``.
-    Variances are fitted to the variogram over all cells (non-negative least squares), shares are the best linear
-    prediction (kriging; Cressie 1993, *Statistics for Spatial Data*, ch. 3, in time instead of space).
-
-    Parameters
-    ----------
-    values : array of shape (cells, months), at least 0
-    prior : array of shape (cells,)
-        Sums to 1.
-    ahead : float
-        Centre of the span to be predicted, in months after the last one.
-
-    Returns
-    -------
-    array of shape (cells,), at least 0, sums to 1.
-    """
-    n = values.shape[1]
-    company = values.sum(axis=0)
-    used = company > 0
-    if n < 6 or used.sum() < 6:
-        return prior
-    size = prior * company[used].mean()
-    expected = prior[:, None] * np.where(used, company, 1.0)
-    departure = np.where(used, values / expected - 1, 0.0)
-    order = np.argsort(size, kind="stable")
-    bins = np.array_split(order, min(24, max(1, len(order) // 8)))
-    rows, target = [], []
-    for group in bins:
-        for lag in (k for k in _LAGS if k <= n - 3):
-            difference = (departure[group, lag:] - departure[group, :-lag]) ** 2
-            rows.append([2 * float(np.mean(1 / size[group])), 2.0, lag, lag**2])
-            target.append(float(np.mean(difference)))
-    design, variogram = np.array(rows), np.array(target)
-    floor = 1e-12 + 1e-3 * variogram.max()
-    weight = 1 / (variogram + floor)
-    scale = np.maximum(design.max(axis=0), 1e-300)
-    # walk and slope are hard to tell apart over three years: lean towards a drift that is half of each at one year
-    lean = _LEAN * np.sqrt(len(rows)) * float(np.mean(weight)) * np.array([0.0, 0.0, 12.0, -144.0])
-    matrix = np.vstack([design * weight[:, None], lean]) / scale
-    (noise, extra, walk, slope) = nnls(matrix, np.append(variogram * weight, 0.0))[0] / scale
-    noise_of = noise / size + extra + 1e-9
-    mean_departure = departure.mean(axis=1)
-    between = float(np.sum(size * (mean_departure**2 - noise_of / n)) / size.sum())
-    # the prior holds half of the cell's own mean, which took part of the walk with it: give the level that back
-    between = max(between, 0.0) + walk * n / 3 + slope * n**2 / 12 + 1e-6
-
-    t = np.arange(n) - (n - 1) / 2.0
-    covariance = between + walk * np.minimum.outer(t - t[0], t - t[0]) + slope * np.outer(t, t)
-    towards = between + walk * (t - t[0]) + slope * t * (t[-1] + ahead)
-    predicted = np.empty(len(values))
-    for group in bins:  # cells of like size share their weights
-        kernel = covariance + float(np.median(noise_of[group])) * np.eye(n)
-        predicted[group] = departure[group] @ np.linalg.solve(kernel, towards)
-    share = prior * np.clip(1 + predicted, 0.05, None)
-    return share / share.sum()
-
-
-def last_share(values: np.ndarray) -> np.ndarray:
-    """Each cell's share of the company over the last 12 months; sums to 1 (all 0 where nothing was sold)."""
-    total = values[:, -12:].sum(axis=1)
-    return total / total.sum() if total.sum() > 0 else total
 
 
 def own_season(values: np.ndarray, share: np.ndarray, months: np.ndarray) -> np.ndarray:
