@@ -188,6 +188,33 @@ ARTEFACTS: dict[str, Artefact] = {
     "targets": Artefact("targets", "tables/targets.parquet", ("market_id", "segment", "period"),
                         _columns("market_id segment period new_customers revenue margin p_attain last_target"),
                         "the contract's targets"),
+    "target_limits": Artefact(
+        "targets", "tables/target_limits.parquet", ("market_id", "segment"),
+        _columns("market_id segment low high forecast sd"),
+        "guardrails of each target over the plan, and the forecast behind it with its standard deviation (money); skew:"
+        " skewness of the outcome; sd_company, sd_region: the parts of sd that the company, and a region, share;"
+        " sd_luck: the part that single months bring and don't repeat; each: revenue in the plan of one new customer;"
+        " held_by: the limit that holds the target; conflict: the limit that contradicts the forecast",
+        _columns("skew sd_company sd_region sd_luck each held_by conflict"),
+    ),
+    "capacity": Artefact(
+        "targets", "tables/capacity.parquet", ("territory",),
+        _columns("territory region markets reps capacity wanted target utilisation change reps_after utilisation_after"
+                 " value_of_next"),
+        "reps by territory (region, where none is named): capacity: new customers that they can win over the plan;"
+        " wanted: new customers of forecast and budget if reps were no limit; target: of the targets; utilisation:"
+        " target over capacity; change: persons to move in (or out); value_of_next: contribution margin that one more"
+        " person brings over the horizon",
+    ),
+    "scoreboard": Artefact(
+        "targets", "tables/scoreboard.parquet", ("market_id", "segment"),
+        _columns("market_id segment new_customers revenue margin margin_new later_margin spend contribution win_value"
+                 " lead_value mql_value sal_value sql_value reps contribution_per_rep cost_per_customer"),
+        "what marketing and sales measure, in one contribution margin (money). margin: of the targets inside the plan,"
+        " margin_new of it from new customers; later_margin: what those bring after the plan, within the horizon;"
+        " contribution = margin + later_margin - spend; *_value: contribution margin of one win, and of one lead that"
+        " got so far (win value times its odds); contribution_per_rep, cost_per_customer",
+    ),
     "funnel": Artefact("funnel", "tables/funnel.parquet", ("market_id", "segment", "period"),
                        _columns("market_id segment period leads mql sal sql won"),
                        "the contract's funnel; from_pipeline: wins expected of the leads open today",
@@ -209,7 +236,8 @@ ARTEFACTS: dict[str, Artefact] = {
         " booked); leads_due: the plan's leads at today's mix",
     ),
     "tests": Artefact("tests", "tables/tests.parquet", ("market_id",), _columns("market_id arm pair test"),
-                      "the contract's tests"),
+                      "the contract's tests; pair: block of like markets; cell: what is tried there; factor: of today's"
+                      " money", _columns("cell factor")),
 }  # fmt: skip
 
 STAGES = ("data", "value", "potential", "response", "allocation", "targets", "funnel", "tests", "plan")

@@ -127,6 +127,27 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Tests:
+    """What tests may be.
+
+    ``channels``: that may be tested (None: all); ``force_in``, ``force_out``: markets that take part, that never do;
+    ``most_markets``: most that are treated (below 5: a few against a synthetic control); ``cells``: things tried
+    beside one another; ``most_volume``: largest share of new customers in tested markets; ``buffer``: no two tested
+    markets touch (None: where spend works across borders).
+    """
+
+    __test__ = False  # not a test of pytest
+
+    channels: tuple[str, ...] | None = None
+    force_in: tuple[str, ...] = ()
+    force_out: tuple[str, ...] = ()
+    most_markets: int | None = None
+    cells: int = 3
+    most_volume: float = 0.6
+    buffer: bool | None = None
+
+
+@dataclass(frozen=True)
 class Objective:
     """What a unit of money counts that comes from new customers, deeper accounts, customers kept (weights, 0 to 1)."""
 
@@ -149,6 +170,20 @@ class FieldRound:
 
 
 @dataclass(frozen=True)
+class RepMoves:
+    """How far sales people may change territory.
+
+    ``max_moves``: largest share of all reps; ``within``: region or company; ``ramp_months``: until who has moved sells
+    as before; ``min_gain``: what a move has to bring, as a share of what a busy rep wins.
+    """
+
+    max_moves: float = 0.10
+    within: str = "region"
+    ramp_months: float = 3.0
+    min_gain: float = 0.1
+
+
+@dataclass(frozen=True)
 class Targets:
     """``growth``: of company revenue over the plan period against the same span before; ``attainment``: wanted odds."""
 
@@ -158,6 +193,7 @@ class Targets:
     attainment: float = 0.6
     objective: Objective = field(default_factory=Objective)
     field_round: FieldRound = field(default_factory=FieldRound)
+    reps: RepMoves = field(default_factory=RepMoves)
 
 
 @dataclass(frozen=True)
@@ -184,6 +220,7 @@ class Settings:
     features: tuple[str, ...] | None = None
     budget: Budget = field(default_factory=Budget)
     targets: Targets = field(default_factory=Targets)
+    tests: Tests = field(default_factory=Tests)
     report: Report = field(default_factory=Report)
     seed: int = 1
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -199,6 +236,12 @@ _FIELD_ROUND: dict[str, Callable] = {
     "cap": read.number(0, 0.5, "a fraction from 0 to 0.5"),
     "weight": read.number(0, 1, "a fraction from 0 to 1"),
     "within": read.choice(("region", "company")),
+}
+_REP_MOVES: dict[str, Callable] = {
+    "max_moves": read.number(0, 1, "a fraction from 0 to 1"),
+    "within": read.choice(("region", "company")),
+    "ramp_months": read.number(0, 24, "months from 0 to 24"),
+    "min_gain": read.number(0, 1, "a fraction from 0 to 1"),
 }
 _READERS: dict[type, dict[str, Callable]] = {
     Company: {"name": read.text, "currency": read.currency},
@@ -230,6 +273,16 @@ _READERS: dict[type, dict[str, Callable]] = {
         "attainment": read.number(0.05, 0.95, "a probability from 0.05 to 0.95"),
         "objective": lambda raw: Objective(**read.weights(raw, ("acquire", "deepen", "retain"))),
         "field_round": lambda raw: FieldRound(**read.mapping(raw, _FIELD_ROUND)),
+        "reps": lambda raw: RepMoves(**read.mapping(raw, _REP_MOVES)),
+    },
+    Tests: {
+        "channels": read.names,
+        "force_in": read.names,
+        "force_out": read.names,
+        "most_markets": read.whole(1, 100_000, "a whole number of markets, at least 1"),
+        "cells": read.whole(1, 6, "a whole number from 1 to 6"),
+        "most_volume": read.number(0.01, 1, "a fraction from 0.01 to 1"),
+        "buffer": read.flag,
     },
     Report: {
         "formats": read.choices(FORMATS),
@@ -237,7 +290,7 @@ _READERS: dict[type, dict[str, Callable]] = {
     },
 }
 _REQUIRED: dict[type, tuple[str, ...]] = {
-    Company: ("name",), PlanPeriod: ("start", "end"), Economics: ("relationship",), Budget: (), Targets: (), Report: (),
+    Company: ("name",), PlanPeriod: ("start", "end"), Economics: ("relationship",), Budget: (), Targets: (), Tests: (), Report: (),
 }  # fmt: skip
 
 
@@ -347,6 +400,7 @@ def read_settings(path: str | Path) -> Settings:
         "economics": section("economics", Economics),
         "budget": section("budget", Budget),
         "targets": section("targets", Targets),
+        "tests": section("tests", Tests),
         "report": section("report", Report),
     }
     as_of = None

@@ -63,6 +63,7 @@ __DATA__
 #   objective: acquire           # new customers; or deepen (cross-sell), retain, or weights {acquire: 1, retain: 0.5}
 
 #   field_round: {cap: 0.10, weight: 0.5, within: region}  # how far the field's answers move a target
+#   reps: {max_moves: 0.10, within: region, ramp_months: 3}  # how many sales people may change territory, and where to
 
 # report:
 #   formats: [pdf, html, xlsx]

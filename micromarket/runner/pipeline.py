@@ -83,7 +83,7 @@ PIPELINE: tuple[Stage, ...] = (
     _stage(3, "potential", "data value", ("field_notes", "plays", "previous_run"), "targets.objective"),
     _stage(4, "response", "data value potential", ("experiments",)),
     _stage(5, "allocation", "data value potential response", ("field_notes",), "budget"),
-    _stage(6, "targets", "data value potential allocation", ("field_notes",), "budget targets"),
+    _stage(6, "targets", "data value potential response allocation", ("field_notes",), "budget targets"),
     _stage(7, "funnel", "data allocation targets", (), "targets"),
     _stage(8, "tests", "data potential allocation", (), "budget"),
     dataclasses.replace(

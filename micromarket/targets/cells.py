@@ -30,7 +30,11 @@ class CellForecast:
     each : revenue inside the plan of one new customer, money
     rest : revenue that needs no further new customer: ``mu - new * each``
     cap : most new customers that capacity and potential allow (infinite: no limit known)
+    cap_reps, cap_potential : the same by each alone
+    wanted : new customers of forecast and budget before those limits
+    recent : new customers a year, of late
     capped_by_reps, capped_by_potential : bool arrays, the forecast itself hit the limit
+    noise : variance of ``mu`` that single months bring and that the next ones don't repeat (money, squared)
     weights : weights of the forecasts from structure, smoothed history and last year carried forward; sum to 1
     """
 
@@ -42,6 +46,10 @@ class CellForecast:
     each: np.ndarray
     rest: np.ndarray
     cap: np.ndarray
+    cap_reps: np.ndarray
+    cap_potential: np.ndarray
+    wanted: np.ndarray
+    recent: np.ndarray
     capped_by_reps: np.ndarray
     capped_by_potential: np.ndarray
     weights: np.ndarray
@@ -49,6 +57,7 @@ class CellForecast:
     backtest_months: int
     backtest_error: float | None
     drivers: Drivers
+    noise: np.ndarray
 
 
 def fill_by_segment(values: np.ndarray, segment: np.ndarray, weight: np.ndarray, default: float) -> np.ndarray:
@@ -155,6 +164,25 @@ def blend_weights(tried: np.ndarray, actual: np.ndarray, prior: np.ndarray) -> n
     return weights
 
 
+def monthly_luck(revenue: np.ndarray) -> np.ndarray:
+    """Relative variance of a single month that the next doesn't repeat: ``a / size + b``, array of shape (cells,).
+
+    From differences of neighbouring months, each relative to the company's.
+    """
+    recent = revenue[:, -24:]
+    company, size = recent.sum(axis=0), recent.mean(axis=1)
+    if recent.shape[1] < 3 or (company <= 0).any() or not (size > 0).any():
+        return np.zeros(len(revenue))
+    safe = np.maximum(size, 1e-6 * size.max())
+    level = recent * (company.mean() / company) / safe[:, None]
+    own = np.minimum(np.mean(np.diff(level, axis=1) ** 2, axis=1) / 2, 4.0)
+    weight = np.sqrt(safe)
+    design = np.column_stack([1 / safe, np.ones_like(safe)]) * weight[:, None]
+    scale = np.maximum(design.max(axis=0), 1e-300)
+    a, b = nnls(design / scale, own * weight)[0] / scale
+    return np.minimum(a / safe + b, 4.0)
+
+
 def _by_cell(
     data: MarketData, scores: pd.DataFrame | None, past: CellHistory
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -175,24 +203,32 @@ def _by_cell(
 
 
 def _limits(
-    data: MarketData, scores: pd.DataFrame | None, cells: pd.DataFrame, mix: np.ndarray, recent: np.ndarray,
-    kept_customers: np.ndarray, years: float,
+    data: MarketData, scores: pd.DataFrame | None, cells: pd.DataFrame, wanted: np.ndarray, mix: np.ndarray,
+    recent: np.ndarray, kept_customers: np.ndarray, years: float,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Most new customers over the plan per cell: what reps can win, and what potential leaves (count, inf: unknown)."""
+    """Most new customers over the plan per cell: what reps can win, and what potential leaves (count, inf: unknown).
+
+    Both bind a market as a whole: its segments share what there is in proportion to what they want.
+    """
     market = cells["market_id"]
-    columns = data.markets.set_index("market_id")
+    codes, names = pd.factorize(market)
+    # who won more last year than what is stated has shown that it doesn't bind
+    shown = np.bincount(codes, recent) * years
+    asked = np.bincount(codes, wanted)
+
+    def over_segments(limit: np.ndarray) -> np.ndarray:
+        limit = np.where(np.isnan(limit), np.inf, np.maximum(limit, shown))
+        tight = limit < asked
+        held = wanted * np.where(tight, limit / np.maximum(asked, 1e-12), 1.0)[codes]
+        return np.where(tight[codes], held, wanted + mix * np.where(np.isinf(limit), np.inf, limit - asked)[codes])
+
+    columns = data.markets.drop_duplicates("market_id").set_index("market_id")
     unknown = pd.Series(np.nan, index=columns.index)
-    capacity = pd.to_numeric(columns.get("capacity", unknown)).reindex(market).to_numpy(float) * years
-    # who won more last year than the capacity stated for them has shown that it doesn't bind
-    reps = np.where(np.isnan(capacity), np.inf, np.maximum(capacity * mix, recent * years))
+    reps = over_segments(pd.to_numeric(columns.get("capacity", unknown)).reindex(names).to_numpy(float) * years)
     if scores is None:
         return reps, np.full(len(cells), np.inf)
-    potential = pd.to_numeric(scores.set_index("market_id")["potential_customers"]).reindex(market).to_numpy(float)
-    codes, _ = pd.factorize(market)
-    room = POTENTIAL_USED * potential - np.bincount(codes, kept_customers)[codes]
-    # a market that won so many last year has shown that it can: the level of potential is an estimate
-    room = np.maximum(room * mix, recent * years)
-    return reps, np.where(np.isnan(potential), np.inf, room)
+    potential = pd.to_numeric(scores.set_index("market_id")["potential_customers"]).reindex(names).to_numpy(float)
+    return reps, over_segments(POTENTIAL_USED * potential - np.bincount(codes, kept_customers))
 
 
 def forecast_cells(
@@ -254,8 +290,8 @@ def forecast_cells(
         extra = by_market.to_numpy(float)[codes] * mix
     recent = past.new[:, -12:].mean(axis=1) * 12
     kept = past.active[:, -1] * retention ** (12 * years)
-    reps, room = _limits(data, scores, past.cells, mix, recent, kept, years)
     wanted = np.maximum(new + extra, 0.0)
+    reps, room = _limits(data, scores, past.cells, wanted, mix, recent, kept, years)
     allowed = np.minimum(wanted, np.minimum(reps, room))
     change = allowed - new
     mu_path = np.maximum(path + (each * change)[:, None] * _ramp(when, paths.profile, calendar.weights), 0.0)
@@ -271,6 +307,10 @@ def forecast_cells(
         each=each,
         rest=np.maximum(mu - allowed * each, 0.0),
         cap=np.minimum(reps, room),
+        cap_reps=reps,
+        cap_potential=room,
+        wanted=wanted,
+        recent=recent,
         capped_by_reps=reps < np.minimum(wanted, room) - 1e-9,
         capped_by_potential=room < np.minimum(wanted, reps) - 1e-9,
         weights=weights,
@@ -278,6 +318,7 @@ def forecast_cells(
         backtest_months=months,
         backtest_error=None if np.isnan(error) else error,
         drivers=drivers,
+        noise=mu**2 * monthly_luck(past.revenue) / max(float(calendar.weights.sum()), 1e-9),
     )
 
 

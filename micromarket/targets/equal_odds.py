@@ -14,15 +14,20 @@ from micromarket.errors import shown
 from micromarket.market_data import MarketData
 from micromarket.notes import Notes
 from micromarket.periods import Calendar
-from micromarket.rounding import largest_remainder, spread_whole
-from micromarket.targets.attainment import equal_probability, field_round, odds
+from micromarket.rounding import largest_remainder
+from micromarket.targets.attainment import odds
 from micromarket.targets.by_behaviour import entry_segments, over_segments, pass_through
-from micromarket.targets.cells import HIGHEST, LOWEST, CellForecast, forecast_cells
+from micromarket.targets.capacity import plan_capacity
+from micromarket.targets.cells import CellForecast, fill_by_segment, forecast_cells
+from micromarket.targets.drivers import NAMES as DRIVERS
 from micromarket.targets.forecast import CellHistory
-from micromarket.targets.words import base_source, gap_of, notes_of
+from micromarket.targets.gap import gap_of, ways_to_close
+from micromarket.targets.limits import limits, solve
+from micromarket.targets.notes_from_field import after_notes
+from micromarket.targets.published import limits_by_segment, limits_table, targets_table
+from micromarket.targets.scoreboard import build_scoreboard
+from micromarket.targets.words import base_source, conflicts_of, notes_of
 from micromarket.workspace import Workspace
-
-FIELD_CAP = 0.05  # largest change that the field round may make to a target
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,24 @@ class TargetsResult:
     probability that the market x segment reaches its target over the *whole plan* (the same in each of its periods);
     ``last_target`` is last year's revenue target of the market, spread by last year's revenue. Where customers pass
     through the segments (:mod:`.by_behaviour`), the odds are the market's, and new customers stand in the segments that
-    they are won into.
+    they are won into. ``limits``, ``capacity``, ``scoreboard``: the artefacts ``target_limits``, ``capacity`` (no reps:
+    ``None``) and ``scoreboard`` (no margin: ``None``).
     """
 
     targets: pd.DataFrame | None
     notes: Notes
+    limits: pd.DataFrame | None = None
+    capacity: pd.DataFrame | None = None
+    scoreboard: pd.DataFrame | None = None
 
     def write(self, workspace: Workspace) -> None:
-        """Leaves the table, if any, and the notes in ``workspace``."""
-        if self.targets is not None:
-            workspace.write("targets", self.targets)
+        """Leaves the tables that there are, and the notes, in ``workspace``."""
+        for name, table in (
+            ("targets", self.targets), ("target_limits", self.limits), ("capacity", self.capacity),
+            ("scoreboard", self.scoreboard),
+        ):  # fmt: skip
+            if table is not None:
+                workspace.write(name, table)
         workspace.write_notes("targets", self.notes)
 
 
@@ -53,14 +66,15 @@ def set_targets(
     budget: pd.DataFrame | None,
     settings: Settings,
     field_notes: pd.DataFrame | None = None,
+    curves: pd.DataFrame | None = None,
 ) -> TargetsResult:
     """Targets by equal probability of attainment.
 
     Every cell's revenue has a mean (own history, retained base, new customers, the budget's extra customers) and a
     spread (how far a backtest missed cells of its size). One number z, the same for all, gives
-    ``target = mean + z * spread`` within limits so that the targets add up to the goal, to the cent. Limits: 0.9 and
-    1.3 times last year, what reps can win and what potential leaves; a limit that contradicts the forecast gives
-    way to it, and the notes count how often.
+    ``target = mean + z * spread`` (where outcomes are skewed: the same quantile) within limits so that the targets
+    add up to the goal, to the cent. Limits: 0.9 and 1.3 times last year, what reps can win and what potential leaves;
+    one that contradicts the forecast gives way to it, and the notes count how often.
 
     Parameters
     ----------
@@ -70,6 +84,8 @@ def set_targets(
     settings : Settings
     field_notes : DataFrame, optional
         Notes of kind ``target``: ``low`` and ``high`` are the market's revenue over the plan (money), a 90% range.
+    curves : DataFrame, optional
+        Table of the stage response: what more money would bring, for the ways to close a gap.
 
     Returns
     -------
@@ -87,6 +103,7 @@ def set_targets(
     calendar = Calendar.of(settings.plan, settings.targets.period)
     regions = data.markets.drop_duplicates("market_id").set_index("market_id")["region"]
     region, _ = pd.factorize(past.cells["market_id"].map(regions).astype(object).fillna(""), sort=True)
+    given_values = value_cells
     if whole:
         value_cells = _values_by_market(value_cells)
     billed = settings.economics.relationship == "contractual"
@@ -97,14 +114,15 @@ def set_targets(
         nothing = "No targets: the year before the plan brought no revenue, so there is nothing to grow from."
         return TargetsResult(None, Notes(warnings=(nothing,)))
     goal = round((1 + settings.targets.growth) * base, 2)
-    sigma = cells.spread.sigma(cells.mu)
-    low, high = limits(cells, billed)
-    solved = equal_probability(cells.mu, sigma, low, high, goal)
+    sigma, skew = cells.spread.sigma(cells.mu), cells.spread.skewness(cells.mu)
+    solved, bounds, gave = solve(cells, limits(cells, billed), goal)
     published = round(solved.total, 2)
     money = solved.targets
     said: list[dict[str, Any]] = []
     if field_notes is not None and len(field_notes):
-        money, said = _field(field_notes, past.cells, cells, money, sigma, low, high, region, settings)
+        money, said = after_notes(
+            field_notes, past.cells, cells, money, sigma, bounds.low, bounds.high, region, settings
+        )
 
     cents = largest_remainder(money * 100, round(published * 100))
     needed = np.clip(
@@ -112,15 +130,27 @@ def set_targets(
     )
     needed = np.minimum(needed, np.maximum(cells.cap, cells.new))
     customers = largest_remainder(needed)
-    p_cell = odds(cells.mu, sigma, cents / 100)
-    table, margin_rate = _table(past, cells, calendar, cents, customers, p_cell, data, settings)
+    p_cell = odds(cells.mu, sigma, cents / 100, skew)
+    table, margin_rate = targets_table(past, cells, calendar, cents, customers, p_cell, data, settings)
+    held = limits_table(past.cells, cells, bounds, cents / 100, region)
+    each = pd.Series(cells.each, index=pd.MultiIndex.from_frame(past.cells))
+    if through:
+        full = over_segments(table, data, calendar)
+        held = limits_by_segment(held, full)
+    else:
+        full = table
+    worth = _worth(past, cells, value_cells, margin_rate)
+    capacity = plan_capacity(data, past.cells, cells, sigma, customers, worth, settings)
 
     company_sigma = cells.spread.company_sigma(cells.mu, region)
     p_company = float(odds(cells.mu.sum(), company_sigma, goal))
     reach = float(cells.mu.sum() - ndtri(settings.targets.attainment) * company_sigma)
     gap = None
     if p_company < settings.targets.attainment or published < goal:
-        gap = gap_of(goal, min(reach, published), published, cells, settings, data, unit)
+        reach = min(reach, published)
+        ways = ways_to_close(max(goal - reach, 0.0), past.cells, cells, data, budget, curves, settings)
+        moved = capacity.numbers.get("gain", 0.0)
+        gap = gap_of(goal, reach, published, cells, settings, unit, ways, margin_rate, _names(data), moved)
     numbers = {
         "goal_revenue": goal,
         "base_revenue": round(base, 2),
@@ -138,29 +168,49 @@ def set_targets(
         "p_cell": float(ndtr(-solved.z)),
         "wanted": settings.targets.attainment,
         "gap": gap,
+        "floors_gave_way": gave,
+        "conflicts": conflicts_of(bounds, cells),
+        "held": {k: int(n) for k, n in held["held_by"].value_counts().sort_index().items() if k},
         "backtest": {"months": cells.backtest_months, "error": cells.backtest_error},
         "forecast_weights": dict(zip(("structure", "history", "carried"), map(float, cells.weights), strict=True)),
-        "spread": {"company": company_sigma / max(float(cells.mu.sum()), 1e-9), "source": cells.spread.source},
+        "drivers": dict(zip(DRIVERS, map(float, cells.drivers.effects), strict=True)),
+        "spread": {
+            "company": company_sigma / max(float(cells.mu.sum()), 1e-9),
+            "shared": cells.spread.common,
+            "region": cells.spread.region,
+            "skew": cells.spread.skew,
+            "source": cells.spread.source,
+        },
         "field_notes": said,
         "set_by": unit,
         "entry_segments": entry_segments(data.history) if through else None,
+        "capacity": capacity.numbers or None,
     }
-    notes = notes_of(numbers, table, cells, low, high, past, settings, margin_rate, value_cells, budget)
-    return TargetsResult(over_segments(table, data, calendar) if through else table, notes)
+    notes = notes_of(numbers, table, cells, bounds, past, settings, margin_rate, value_cells, budget)
+    values = given_values if through else value_cells
+    board = build_scoreboard(full, each, data, values, budget, margin_rate, settings)
+    return TargetsResult(full, notes, held, capacity.table, board)
 
 
-def limits(cells: CellForecast, billed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest target of each cell, money. Neither forbids the forecast itself: ``low <= mu <= high``.
+def _worth(
+    past: CellHistory, cells: CellForecast, value_cells: pd.DataFrame | None, margin_rate: float | None
+) -> np.ndarray:
+    """Contribution margin of a new customer of each cell (money): its lifetime value, else that inside the plan."""
+    inside = cells.each * (1.0 if margin_rate is None else max(margin_rate, 0.0))
+    if value_cells is None or "new_customer_clv" not in value_cells:
+        return inside
+    table = value_cells.set_index(["market_id", "segment"])["new_customer_clv"]
+    found = table.reindex(pd.MultiIndex.from_frame(past.cells)).to_numpy(float)
+    if not np.isfinite(found).any():
+        return inside
+    return np.maximum(fill_by_segment(found, past.cells["segment"].to_numpy(), cells.new, 0.0), 0.0)
 
-    Revenue under contract (``billed``) that needs no new customer is never less than the target.
-    """
-    reachable = np.where(np.isfinite(cells.cap), cells.rest + np.minimum(cells.cap, 1e12) * cells.each, np.inf)
-    sigma = cells.spread.sigma(cells.mu)
-    low = np.maximum(np.minimum(LOWEST * cells.base, cells.mu - sigma), 0.0)
-    if billed:
-        low = np.maximum(low, np.where(cells.new > 0, np.minimum(cells.rest, cells.mu), 0.0))
-    high = np.maximum(np.minimum(np.maximum(HIGHEST * cells.base, cells.mu + sigma), reachable), cells.mu)
-    return low, high
+
+def _names(data: MarketData) -> pd.Series:
+    markets = data.markets.drop_duplicates("market_id").set_index("market_id")
+    ids = pd.Series(markets.index, index=markets.index).map(str)
+    named = markets["name"].where(markets["name"].notna(), ids) if "name" in markets else ids
+    return named.map(lambda text: shown(text, 40).strip("'"))
 
 
 def _past(data: MarketData, whole: bool) -> CellHistory | None:
@@ -177,79 +227,9 @@ def _past(data: MarketData, whole: bool) -> CellHistory | None:
 def _values_by_market(value_cells: pd.DataFrame | None) -> pd.DataFrame | None:
     if value_cells is None:
         return None
-    columns = ["first_year_revenue", "monthly_retention"]
+    columns = [c for c in ("first_year_revenue", "monthly_retention", "new_customer_clv") if c in value_cells]
     weight = value_cells["customers"].fillna(0) + 1e-6
     known = value_cells[columns].notna()
     sums = (value_cells[columns].mul(weight, axis=0)).groupby(value_cells["market_id"]).sum(min_count=1)
     weights = known.mul(weight, axis=0).groupby(value_cells["market_id"]).sum()
     return (sums / weights.where(weights > 0)).reset_index().assign(segment="All")
-
-
-def _field(
-    notes: pd.DataFrame, keys: pd.DataFrame, cells: CellForecast, money: np.ndarray, sigma: np.ndarray,
-    low: np.ndarray, high: np.ndarray, region: np.ndarray, settings: Settings,
-) -> tuple[np.ndarray, list[dict[str, Any]]]:  # fmt: skip
-    """Targets after the field round, and what it changed, market by market."""
-    today = pd.Timestamp(settings.as_of)
-    notes = notes[(notes["kind"] == "target") & notes["market_id"].isin(keys["market_id"])].copy()
-    expires = pd.to_datetime(notes["expires_on"] if "expires_on" in notes else pd.Series(pd.NaT, index=notes.index))
-    notes = notes[(expires.isna() | (expires >= today)) & notes[["low", "high"]].notna().any(axis=1)]
-    notes = notes.sort_values(["market_id", "author", "date"], kind="stable").drop_duplicates(
-        ["market_id", "author"], keep="last"
-    )
-    if notes.empty:
-        return money, []
-    codes, names = pd.factorize(keys["market_id"])
-    mu, spread = np.bincount(codes, cells.mu), np.bincount(codes, sigma)
-    view, width = np.full(len(names), np.nan), np.full(len(names), np.nan)
-    position = {name: i for i, name in enumerate(names)}
-    for market, group in notes.groupby("market_id", sort=True):
-        i = position[market]
-        # a one-sided note only says that the forecast is too low, or too high
-        lows = group["low"].fillna(np.minimum(2 * mu[i] - group["high"], group["high"]))
-        highs = group["high"].fillna(np.maximum(2 * mu[i] - group["low"], group["low"]))
-        view[i] = float(((lows + highs) / 2).mean())
-        width[i] = max(float((highs - lows).abs().mean()) / 3.29, 0.02 * mu[i], 0.1 * spread[i])
-    part = np.where(mu[codes] > 0, cells.mu / np.maximum(mu[codes], 1e-12), 0.0)
-    after = field_round(money, cells.mu, sigma, view[codes] * part, width[codes] * part, low, high, region, FIELD_CAP)
-    change = np.bincount(codes, after - money)
-    said = [
-        {"market_id": str(n.market_id), "author": shown(n.author), "reason": shown(n.reason, 120),
-         "revenue_change": round(float(change[position[n.market_id]]), 2)}
-        for n in notes.itertuples()
-    ]  # fmt: skip
-    return after, said
-
-
-def _table(
-    past: CellHistory, cells: CellForecast, calendar: Calendar, cents: np.ndarray, customers: np.ndarray,
-    p_cell: np.ndarray, data: MarketData, settings: Settings,
-) -> tuple[pd.DataFrame, float | None]:  # fmt: skip
-    revenue_share = cells.path @ calendar.month_to_period
-    # new customers above or below the forecast come when the cell wins its customers
-    customer_share = (cells.new_path + 1e-12 * calendar.weights) @ calendar.month_to_period
-    revenue = spread_whole(cents, revenue_share)
-    won = spread_whole(customers, customer_share)
-    count, periods = len(cents), len(calendar.periods)
-    table = past.cells.loc[np.repeat(np.arange(count), periods)].reset_index(drop=True)
-    table["period"] = np.tile(calendar.periods.to_numpy(), count)
-    table["new_customers"] = won.ravel()
-    table["revenue"] = revenue.ravel() / 100
-    rate = settings.economics.margin_rate
-    if rate is None:
-        rate = (data.facts or {}).get("margin_rate_observed")
-    if rate is None:
-        table["margin"] = np.nan
-    elif rate >= 0:
-        table["margin"] = largest_remainder(revenue.ravel() * rate, round(int(cents.sum()) * rate)) / 100
-    else:
-        table["margin"] = np.round(revenue.ravel() * rate) / 100
-    table["p_attain"] = np.repeat(p_cell, periods)
-    last = data.markets.drop_duplicates("market_id").set_index("market_id").get("last_target")
-    per_market = np.full(count, np.nan) if last is None else past.cells["market_id"].map(last).to_numpy(dtype=float)
-    codes, _ = pd.factorize(past.cells["market_id"])
-    base = cells.base + 1e-9
-    per_cell = per_market * settings.plan.years * base / np.bincount(codes, base)[codes]
-    share = revenue_share / revenue_share.sum(axis=1, keepdims=True)
-    table["last_target"] = (per_cell[:, None] * share).ravel()
-    return table, rate

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from micromarket.config import Settings
-from micromarket.formats import listed, money, plural
-from micromarket.market_data import MarketData
+from micromarket.formats import listed, money, percent, plural
 from micromarket.notes import Assumption, Check, Notes
 from micromarket.targets.cells import HIGHEST, LOWEST, CellForecast
 from micromarket.targets.forecast import CellHistory
+from micromarket.targets.limits import CONFLICTS, CONTRACT, Limits
 
 LAST_YEAR = "same months of last year"
 
@@ -27,49 +27,21 @@ def base_source(past: CellHistory) -> str:
     return LAST_YEAR if months >= 12 else f"run rate of the last {months} months"
 
 
-def gap_of(
-    goal: float, reach: float, published: float, cells: CellForecast, settings: Settings, data: MarketData, unit: str
-) -> dict[str, Any]:
-    missing = max(goal - reach, 0.0)
-    currency = settings.company.currency
-    wanted = f"{settings.targets.attainment:.0%}"
-    weight = cells.new + 1e-9
-    each = float((cells.each * weight).sum() / weight.sum())
-    words = [
-        f"At {wanted} odds the company can count on {money(reach, currency)};"
-        f" {money(missing, currency)} of the goal of {money(goal, currency)} is not covered."
+def conflicts_of(bounds: Limits, cells: CellForecast) -> list[dict[str, Any]]:
+    """Where a limit contradicts the forecast: what, how many cells, and their forecast revenue (money)."""
+    return [
+        {"limit": kind, "what": words, "cells": int(hit.sum()), "revenue": round(float(cells.mu[hit].sum()), 2)}
+        for kind, words in CONFLICTS.items()
+        if (hit := bounds.conflict == kind).any()
     ]
-    if each > 0:
-        more = int(np.ceil(missing / each))
-        words.append(
-            f"About {more:,} more new customers over the plan, beyond the {cells.new.sum():,.0f} forecast, close it."
-        )
-        spend = None if data.current is None else float(data.current["current"].sum())
-        if spend and cells.new.sum() > 0:
-            takes = money(more * spend / cells.new.sum(), currency)
-            words.append(
-                f"At today's average spend per new customer that takes {takes}"
-                " or more, as each further customer costs more than the average."
-            )
-    held = int(cells.capped_by_reps.sum())
-    if held:
-        words.append(
-            f"{plural(held, unit)} {_verb(held)} held back by the capacity of {'its' if held == 1 else 'their'} reps."
-        )
-    if published < goal:
-        words.append(
-            f"The limits of the markets hold only {money(published, currency)}: that is what the targets add up to,"
-            f" {money(goal - published, currency)} short of the goal."
-        )
-    return {"revenue": round(missing, 2), "text": " ".join(words)}
 
 
 def notes_of(
-    numbers: dict[str, Any], table: pd.DataFrame, cells: CellForecast, low: np.ndarray, high: np.ndarray,
-    past: CellHistory, settings: Settings, margin_rate: float | None, value_cells: pd.DataFrame | None,
-    budget: pd.DataFrame | None,
+    numbers: dict[str, Any], table: pd.DataFrame, cells: CellForecast, bounds: Limits, past: CellHistory,
+    settings: Settings, margin_rate: float | None, value_cells: pd.DataFrame | None, budget: pd.DataFrame | None,
 ) -> Notes:  # fmt: skip
     warnings, assumptions = [], []
+    low, high = bounds.low, bounds.high
     months = len(past.months)
     unit = numbers["set_by"]
     base = "last year" if numbers["base_source"] == LAST_YEAR else "that run rate"
@@ -88,6 +60,13 @@ def notes_of(
     if above:
         warnings.append(f"{above:,} of {plural(len(low), unit)} {_verb(above)} forecast above {HIGHEST:.0%} of {base};"
                         " their target may rise that far.")  # fmt: skip
+    if numbers["floors_gave_way"] is not None:
+        warnings.append(f"The goal is lower than {LOWEST:.0%} of {base} added up over all of them: that floor doesn't"
+                        " hold here, so that the targets add up to the goal and not to more.")  # fmt: skip
+    over = next((c for c in numbers["conflicts"] if c["limit"] == CONTRACT), None)
+    if over:
+        warnings.append(f"In {plural(over['cells'], unit)} contracts alone bring more than {HIGHEST:.0%} of {base};"
+                        " their target is at least that.")  # fmt: skip
     if cells.capped_by_reps.any():
         warnings.append(f"In {plural(int(cells.capped_by_reps.sum()), unit)} the reps can't win all the customers"
                         " of forecast and budget; their target stops at the reps' capacity.")  # fmt: skip
@@ -96,6 +75,18 @@ def notes_of(
                         " market's potential; their target stops there.")  # fmt: skip
     if numbers["gap"]:
         warnings.append(numbers["gap"]["text"])
+    staff = numbers["capacity"]
+    if staff and staff["utilisation"] is not None:
+        busy = (f"The targets ask {percent(staff['utilisation'])} of what the reps can win;"
+                f" {plural(staff['overloaded'], 'territory', 'territories')} {_verb(staff['overloaded'])} above 100%,"
+                f" {staff['idle']:,} below half.")  # fmt: skip
+        if staff["moved"]:
+            first = listed([f"{m['reps']} from {m['from']} to {m['to']}" for m in staff["moves"][:3]])
+            busy += (f" Moving {plural(staff['moved'], 'rep')} brings about"
+                     f" {money(staff['gain'], settings.company.currency)} of margin over the horizon: {first}"
+                     + (" and more." if len(staff["moves"]) > 3 else "."))  # fmt: skip
+        if staff["overloaded"] or staff["moved"]:
+            warnings.append(busy)
     if value_cells is None:
         warnings.append("No customer values: a new customer is taken to bring the revenue of today's average customer.")
     if budget is None:
