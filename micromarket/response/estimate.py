@@ -15,7 +15,7 @@ from micromarket.notes import Assumption, Notes
 from micromarket.response.assumed import assumed_curves
 from micromarket.response.curves import PlanSpend, by_market, curves_from_draws, expected_new_customers, plan_spend
 from micromarket.response.endogeneity import Endogeneity, control, diagnose
-from micromarket.response.experiments import Readout, readouts, undisturbed, windows
+from micromarket.response.experiments import Readout, during, readouts, undisturbed, windows
 from micromarket.response.model import SaturatingPanel
 from micromarket.response.panel import Panel, build_panel, market_scale
 from micromarket.response.posterior import ChannelPosterior, Evidence, channel_posterior, draw_channels
@@ -52,8 +52,9 @@ def estimate_response(
     experiments : DataFrame, optional
         Table ``experiments`` of the contract. ``lift``: new customers per unit of money. Where ``spend`` (money that
         the test added; below 0: took away) and ``markets`` (how many) are given, it is read as the lift of that money
-        on top of today's spend, else as the average lift of today's spend. Where ``markets`` lists ids, their spend
-        between ``start`` and ``end`` counts as drawn by lot; without a lift, the panel says what came of it.
+        on top of today's spend; where only ``markets`` is, as ids, by what their spend was from ``start`` to ``end``;
+        else as the average lift of today's spend. Spend of listed markets on these days counts as drawn by lot;
+        without a lift, the panel says what came of it.
 
     Returns
     -------
@@ -153,7 +154,7 @@ def _estimate(
     without = undisturbed(panel, drawn)[:, :, chosen] if drawn else spend
     model, endogeneity, extra, removed = fit_panel(panel, spend, without)
     plan = plan_spend(spend, panel.unit[chosen], panel.scale, money, panel.periods_per_year, settings.plan.years)
-    evidence = _readouts(readouts(experiments, panel.markets), model, plan, channels, panel)
+    evidence = _readouts(readouts(experiments, panel.markets), model, plan, channels, panel, spend, without)
     mine = [w for w in drawn if w.channel in chosen and not w.readout]
     if mine:
         local = [type(w)(chosen.index(w.channel), w.rows, w.periods, w.money, w.readout) for w in mine]
@@ -165,7 +166,7 @@ def _estimate(
     elasticity = (bend * (plan.current > 0) * plan.heads[:, None] * relative).sum(axis=0)
     elasticity = elasticity / max(float(expected.sum()), 1e-12)
     total = plan.current.sum(axis=0)
-    posterior = channel_posterior(model, channels, elasticity, total, evidence, removed)
+    posterior = channel_posterior(model, channels, elasticity, total, evidence, removed, endogeneity.follows)
     draws = draw_channels(posterior, len(channels), DRAWS, np.random.default_rng(settings.seed))
     curves = curves_from_draws(model, draws, plan, float(expected.sum()), settings.seed)
     findings = Findings(
@@ -226,13 +227,23 @@ def fit_panel(panel: Panel, spend: Array, without: Array) -> tuple[SaturatingPan
 
 
 def _readouts(
-    tests: list[Readout], model: SaturatingPanel, plan: PlanSpend, channels: tuple[str, ...], panel: Panel
+    tests: list[Readout],
+    model: SaturatingPanel,
+    plan: PlanSpend,
+    channels: tuple[str, ...],
+    panel: Panel,
+    spend: Array,
+    without: Array,
 ) -> list[Evidence]:
     relative, out = model.weight_ * model.own_.mean, []
     for test in tests:
         if test.channel in channels:
             c = channels.index(test.channel)
-            unit = plan.lift(model.shape_, relative[:, c], c, _factor(test, c, plan, panel), test.rows)
+            factor = _factor(test, c, plan, panel)
+            if factor is None and test.rows is not None:
+                cells = (during(pd.DatetimeIndex(panel.periods), test.start, test.end)[:, None], test.rows[None, :], c)
+                factor = _seen_factor(spend[cells], without[cells])
+            unit = plan.lift(model.shape_, relative[:, c], c, factor, test.rows)
             if unit > 0:
                 out.append(Evidence(c, test.lift, test.error, unit, "experiment"))
     return out
@@ -254,6 +265,14 @@ def _factor(test: Readout, index: int, plan: PlanSpend, panel: Panel) -> float |
     )
     more = added / max(float(plan.pattern[:, where, index].mean()), 1e-12)
     return None if more <= -0.9 or abs(more) < 1e-6 else 1 + more  # switched off: all of today's spend
+
+
+def _seen_factor(spend: Array, without: Array) -> float | None:
+    """The same from the history of the test's own markets and days; ``None`` where nothing shows there."""
+    if not float(without.sum()) > 0:
+        return None
+    factor = float(spend.sum() / without.sum())
+    return factor if factor > 0.1 and abs(factor - 1) > 0.05 else None
 
 
 def _merge(assumed: Curves, fitted: Curves, where: list[int]) -> Curves:

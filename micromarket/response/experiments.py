@@ -18,7 +18,8 @@ LEAST_FACTOR, MOST_FACTOR = 0.02, 20.0
 @dataclass(frozen=True)
 class Readout:
     """What a finished test found. ``lift``, ``error``: new customers per unit of money; ``money``: what the test added
-    (below 0: took away), NaN where not known; ``rows``: its markets, ``None`` where not listed; ``count``: how many.
+    (below 0: took away), NaN where not known; ``rows``: its markets, ``None`` where not listed; ``count``: how many;
+    ``start``, ``end``: first and last day, NaT where not known.
     """
 
     channel: str
@@ -28,6 +29,8 @@ class Readout:
     money: float
     count: float | None
     rows: NDArray[np.int64] | None
+    start: pd.Timestamp = pd.NaT  # type: ignore[assignment]
+    end: pd.Timestamp = pd.NaT  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,15 @@ def readouts(experiments: pd.DataFrame | None, markets: tuple[str, ...]) -> list
                 Readout(
                     row["channel"], float(row["lift"]), float(row["lift_se"]), int(length) + 1,
                     _number(row.get("spend")), _count(row.get("markets")), _listed(row.get("markets"), ids),
+                    row["start"], row["end"],
                 )
             )  # fmt: skip
     return out
+
+
+def during(periods: pd.DatetimeIndex, start: pd.Timestamp, end: pd.Timestamp) -> NDArray[np.int64]:
+    """Positions of the periods, given by first days, from ``start`` to ``end``; none where these are not known."""
+    return np.flatnonzero((periods >= start - pd.Timedelta(days=3)) & (periods <= end)).astype(np.int64)
 
 
 def windows(experiments: pd.DataFrame | None, panel: Panel) -> list[Window]:
@@ -109,10 +118,31 @@ def windows(experiments: pd.DataFrame | None, panel: Panel) -> list[Window]:
         rows = _listed(row.get("markets"), ids)
         if rows is None or row["channel"] not in panel.channels or pd.isna(row["start"]) or pd.isna(row["end"]):
             continue
-        inside = np.flatnonzero((first >= row["start"] - pd.Timedelta(days=3)) & (first <= row["end"]))
+        inside = during(first, row["start"], row["end"])
         if len(inside):
             channel = panel.channels.index(row["channel"])
             out.append(Window(channel, rows, inside, _number(row.get("spend")), _read(row)))
+    return out
+
+
+def _known_ratio(panel: Panel, window: Window) -> float | None:
+    """Spend of a window over what it would have been, where its table says what money the test added."""
+    if not np.isfinite(window.money) or window.money == 0:
+        return None
+    heads = panel.unit[window.channel] * panel.scale[window.rows]
+    seen = float((panel.spend[window.cells] * heads).sum())
+    return float(np.clip(seen / max(seen - window.money, 1e-12), LEAST_FACTOR, MOST_FACTOR))
+
+
+def _rhythm(outside: Array, level: Array) -> Array:
+    """Spend of all markets together over their usual level, (periods, channels); where every market was drawn at once,
+    on a straight line between the periods beside."""
+    usual = level.sum(axis=1)
+    out = outside.sum(axis=1) / np.maximum(usual, 1e-300)
+    t = np.arange(len(out))
+    for c in range(out.shape[1]):
+        some = usual[:, c] > 0.02 * max(float(usual[:, c].max()), 1e-300)
+        out[:, c] = np.interp(t, t[some], out[some, c]) if some.any() else 1.0
     return out
 
 
@@ -123,27 +153,22 @@ def undisturbed(panel: Panel, drawn: list[Window]) -> Array:
     that go the same way in a channel are shrunk together (empirical Bayes): tests use few levels.
     """
     spend = panel.spend
-    out, inside = spend.copy(), np.zeros(spend.shape, dtype=bool)
-    for w in drawn:
-        inside[w.cells] = True
-    outside = np.where(inside, 0.0, spend)
+    out, inside, outside = spend.copy(), np.zeros(spend.shape, dtype=bool), spend.copy()
+    known = [_known_ratio(panel, w) for w in drawn]
+    for w, ratio in zip(drawn, known, strict=True):
+        inside[w.cells] = ratio is None
+        outside[w.cells] = 0.0 if ratio is None else spend[w.cells] / ratio
     level = outside.sum(axis=0) / np.maximum((~inside).sum(axis=0), 1)
-    rhythm = outside.sum(axis=1) / np.maximum(np.where(inside, 0.0, level).sum(axis=1), 1e-300)
-    ratios, errors = np.ones(len(drawn)), np.ones(len(drawn))
-    for i, w in enumerate(drawn):
-        usual = level[w.rows, w.channel][None] * rhythm[w.periods, w.channel][:, None]
-        now = spend[w.cells]
-        expected, seen = float(usual.sum()), float(now.sum())
-        if np.isfinite(w.money) and w.money != 0:
-            heads = panel.unit[w.channel] * panel.scale[w.rows]
-            expected = float((now * heads).sum() - w.money)
-            seen = float((now * heads).sum())
-            errors[i] = 0.02
-        else:
-            ratio = np.log(np.maximum(now, 1e-9) / np.maximum(usual, 1e-9))
-            errors[i] = max(float(np.std(ratio)) / np.sqrt(max(ratio.size, 1)), 0.02)
-        ratios[i] = np.clip(seen / max(expected, 1e-12), LEAST_FACTOR, MOST_FACTOR)
-    logs = np.log(ratios)
+    rhythm = _rhythm(outside, np.where(inside, 0.0, level))
+    logs, errors = np.zeros(len(drawn)), np.full(len(drawn), 0.02)
+    for i, (w, ratio) in enumerate(zip(drawn, known, strict=True)):
+        if ratio is None:
+            usual, now = level[w.rows, w.channel][None] * rhythm[w.periods, w.channel][:, None], spend[w.cells]
+            ratio = float(np.clip(now.sum() / max(float(usual.sum()), 1e-12), LEAST_FACTOR, MOST_FACTOR))
+            each = np.log(np.maximum(now, 1e-9) / np.maximum(usual, 1e-9))
+            errors[i] = max(float(np.std(each)) / np.sqrt(max(each.size, 1)), 0.02)
+        logs[i] = np.log(ratio)
+    ratios = np.exp(logs)
     for group in {(w.channel, bool(up)) for w, up in zip(drawn, logs > 0, strict=True)}:
         at = np.array([(w.channel, bool(up)) == group for w, up in zip(drawn, logs > 0, strict=True)])
         x, v = logs[at], errors[at] ** 2
