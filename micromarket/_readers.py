@@ -121,6 +121,18 @@ def choices(options: Sequence[str], first: str | None = None) -> Callable[[Any],
     return read
 
 
+def names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, (str, int)) and not isinstance(v, bool) for v in value):
+        raise ValueError("a list of names")
+    return tuple(str(v) for v in value)
+
+
+def flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
 def band(value: Any) -> tuple[float, float]:
     expected = "two numbers [lowest, highest], 0 <= lowest <= 1 <= highest"
     if not isinstance(value, list) or len(value) != 2:

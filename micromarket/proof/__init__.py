@@ -1,4 +1,4 @@
-"""Proof: every plan comes with its own randomised test."""
+"""Proof: every plan comes with its own randomised test, and the readout teaches the next plan."""
 
 from micromarket.proof.design import TestDesign, design_holdout
 

@@ -1,195 +1,204 @@
-"""A first randomised holdout: which of the plan's moves start at once, which wait, and what that can prove."""
+"""The tests stage: from the plan's moves to a randomised test, frozen before it starts, or the reason for none."""
 
 from __future__ import annotations
 
-import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from micromarket.allocation.limits import blocked_markets
 from micromarket.config import Settings
-from micromarket.formats import day, money
 from micromarket.market_data import MarketData
-from micromarket.notes import Assumption, Check, Notes
-from micromarket.proof.pairing import MATERIAL, MIN_PAIRS, Candidates, Option, best_option, find_candidates
-from micromarket.proof.power import ALPHA, POWER, minimum_detectable_effect
+from micromarket.notes import Notes
+from micromarket.proof import words
+from micromarket.proof.buffers import touching
+from micromarket.proof.cells import Stage, stage_of, trials_of
+from micromarket.proof.freeze import freeze
+from micromarket.proof.history import DAYS, History, read_history, without_tests
+from micromarket.proof.proposals import Ground
+from micromarket.proof.record import TestRecord
+from micromarket.proof.search import WINDOWS, find
+from micromarket.proof.worth import decisions
 from micromarket.workspace import Workspace
 
-_WINDOWS_TEXT = {"week": "8 weeks", "month": "2 months"}
+LEAST = {"week": 40, "month": 18}  # periods of history
+_COOL = {"week": 4, "month": 1}
 
 
 @dataclass(frozen=True)
 class TestDesign:
-    """The table ``tests`` (``None``: nothing to test or to test with, the notes say why) and the stage's notes.
+    """The table ``tests`` (``None``: nothing to test or to test with, the notes say why), the record and the notes.
 
-    ``arm``: ``treat`` gets its new money at once, ``control`` keeps its current money until the test ends, ``none`` is
-    not part of the test; ``pair`` and ``test`` are empty there. In the notes ``minimum_detectable_lift`` and
-    ``expected_lift`` are relative (0.05: 5% more new customers), ``cost`` is the value (money) that waiting
-    delays, ``money_waiting`` the spend it delays.
+    ``arm``: ``treat``, ``control`` (keeps today's money in what is tested until the test ends) or ``none``; ``pair``:
+    block of peers; ``cell``: what is tried there; ``factor``: of today's money. ``record`` is ``None`` where no test
+    is worth its cost.
     """
 
     __test__ = False  # not a test of pytest
 
     tests: pd.DataFrame | None
     notes: Notes
+    record: TestRecord | None = None
 
     def write(self, workspace: Workspace) -> None:
-        """Leaves the table, if any, and the notes in ``workspace``."""
+        """Leaves the table, if any, ``tests.json`` and the notes in ``workspace``."""
         if self.tests is not None:
             workspace.write("tests", self.tests)
+        if self.record is not None:
+            self.record.write(workspace.run_dir / "tests.json")
+        else:
+            (workspace.run_dir / "tests.json").unlink(missing_ok=True)
         workspace.write_notes("tests", self.notes)
 
 
 def design_holdout(
-    data: MarketData, budget: pd.DataFrame | None, scores: pd.DataFrame | None, settings: Settings
+    data: MarketData,
+    budget: pd.DataFrame | None,
+    scores: pd.DataFrame | None,
+    settings: Settings,
+    curves: pd.DataFrame | None = None,
+    curve_draws: pd.DataFrame | None = None,
+    value_markets: pd.DataFrame | None = None,
+    response_notes: Notes | None = None,
+    experiments: pd.DataFrame | None = None,
+    field_notes: pd.DataFrame | None = None,
 ) -> TestDesign:
-    """Pairs of like markets whose money rises; a lot decides who of a pair goes first.
+    """The test whose result would improve the next budget most, after its own cost.
 
-    Markets pair within their peer group by volume and trend of new customers. Pairs join in order of what they add
-    to the test per unit of money that has to wait, until the test is strong enough or ``budget.test_reserve`` of the
-    total is used up. The readout will compare log new customers of treated and control, adjusted for the time before
-    (blocked analysis of covariance) with a p-value by re-randomisation; the same estimator, slid over the history,
-    gives the power stated here. The shortest window with 80% power at alpha 10% is taken.
+    A cell tries one channel at a multiple of today's money, never against the plan's direction, or the plan's moves as
+    a whole; several cells share a control. Markets are drawn by lot within blocks of peers alike in volume,
+    trajectory and spend. What each design could see is measured on past windows with the estimator of the readout;
+    what it is worth comes from the response posterior (:mod:`.worth`). Within ``budget.test_reserve`` (share of the
+    total that a test may move) and the rules of ``tests`` in plan.yml.
 
     Parameters
     ----------
     data : MarketData
-        ``panel`` and ``frequency`` are needed.
-    budget : DataFrame or None
-        Artefact of the allocation.
-    scores : DataFrame or None
-        ``peer_group`` (one group where absent).
-    settings : Settings
+        ``panel``, ``current`` and ``frequency`` are needed; ``neighbours`` for buffers.
+    budget, scores, curves, curve_draws, value_markets : DataFrames or None
+        The artefacts of these names; ``scores`` for ``peer_group`` (one group where absent).
+    response_notes : Notes, optional
+        For carry-over by channel and spillover across borders.
+    experiments : DataFrame, optional
+        Earlier tests; their windows are replaced by counterfactuals.
+    field_notes : DataFrame, optional
+        Markets with an unexpired note ``blocked`` take no part.
     """
-    if budget is None or budget.empty:
-        return _nothing("No test: there is no recommended budget whose moves could be tested.")
-    if data.panel is None or data.panel.empty or data.frequency not in _WINDOWS_TEXT:
+    if budget is None or budget.empty or curves is None or curve_draws is None or value_markets is None:
+        return _nothing("No test: there is no recommended budget with response curves whose moves could be tested.")
+    if data.panel is None or data.panel.empty or data.frequency not in WINDOWS or data.current is None:
         return _nothing("No test: new customers by market and week or month are not known, so nothing shows how much"
                         " they vary by themselves.")  # fmt: skip
-    candidates = find_candidates(data.panel, budget, scores)
-    pairs = len(candidates.pairs)
-    if pairs < MIN_PAIRS:
-        return _refused(data, f"Only {2 * pairs:,} markets whose money rises by {MATERIAL:.0%} or more have a partner"
-                        f" like themselves; a test needs {2 * MIN_PAIRS} or more.", {})  # fmt: skip
-    limit = settings.budget.test_reserve * float(budget["recommended"].sum())
-    bound = best_option(candidates, data.frequency, settings.plan.days, limit)
-    free = best_option(candidates, data.frequency, settings.plan.days, np.inf)
-    if free is None:
-        return _refused(data, "The history of new customers is too short, or the plan is, for a window of"
-                        f" {_WINDOWS_TEXT[data.frequency]} to be tried out on the past.", {})  # fmt: skip
-    if free.power < POWER:
-        return _refused(data, _too_weak(free), _figures(free, candidates, settings))
-    if bound is None:
-        return _refused(data, f"Within the test reserve of {settings.budget.test_reserve:.0%} fewer than {MIN_PAIRS}"
-                        f" pairs of markets can be made to wait. {_larger(free, settings, budget)}",
-                        _figures(free, candidates, settings), "run with a larger reserve")  # fmt: skip
-    return _drawn(data, bound, free, candidates, settings, budget)
+    frequency = data.frequency
+    found = read_history(data.panel, frequency, settings.as_of)
+    if found.counts.shape[1] < LEAST[frequency]:
+        return _refused(data, f"The history of {found.counts.shape[1]} {frequency}s is too short to try a test out on"
+                        f" the past ({LEAST[frequency]} are needed).")  # fmt: skip
+    stage = stage_of(data, budget, curves, curve_draws, value_markets, settings,
+                     blocked_markets(field_notes, settings.as_of))  # fmt: skip
+    history, replaced = without_tests(found.take(stage.curves.markets), experiments, _COOL[frequency])
+    numbers = {} if response_notes is None else response_notes.numbers
+    settings = replace(settings, tests=replace(settings.tests, buffer=_buffer(settings, numbers)))
+    trials = trials_of(stage, settings, settings.tests.channels)
+    if not trials:
+        return _refused(data, "No channel has money today in markets where the plan would keep or raise it.")
+    ground = ground_of(stage, history, data, budget, scores, settings)
+    decays = {str(c["channel"]): float(c["decay"]) for c in numbers.get("channels") or []
+              if c.get("decay") is not None}  # fmt: skip
+    search = find(trials, ground, decays)
+    if search.best is None and search.unlimited is None:
+        return _refused(data, words.too_few(ground))
+    if search.best is None or search.best.net <= 0:
+        better = search.unlimited
+        if better is not None and better.net > 0:
+            return _refused(data, words.larger_reserve(better, stage.total, settings),
+                            words.figures(better, frequency), "run with a larger reserve")  # fmt: skip
+        shown = search.best or better
+        assert shown is not None
+        return _refused(data, words.cannot_pay(shown, settings, frequency), words.figures(shown, frequency))
+    best = search.best
+    record = freeze(best, ground, settings, scores)
+    notes = words.notes_of(best, record, ground, settings, replaced)
+    return TestDesign(_table(data, record), notes, record)
+
+
+def ground_of(
+    stage: Stage, history: History, data: MarketData, budget: pd.DataFrame, scores: pd.DataFrame | None,
+    settings: Settings,
+) -> Ground:  # fmt: skip
+    """What every proposal is measured against."""
+    days = DAYS[history.frequency]
+    year = min(round(365.25 / days), history.counts.shape[1])
+    usual = history.counts[:, -year:].mean(axis=1)
+    markets = pd.Index(stage.curves.markets)
+    groups = np.full(len(markets), "all", dtype=object)
+    if scores is not None and "peer_group" in scores:
+        peer = scores.set_index("market_id")["peer_group"].reindex(markets)
+        groups = peer.astype(object).where(peer.notna(), "none").astype(str).to_numpy(dtype=object)
+    spread = budget["recommended"].clip(lower=0)
+    price = float(np.average(budget["marginal_return"].fillna(0), weights=spread)) if spread.sum() > 0 else 1.0
+    return Ground(
+        stage=stage, history=history, values=decisions(stage, settings.budget), price=max(price, 0.0),
+        reserve=settings.budget.test_reserve * stage.total, plan_periods=settings.plan.days / days, usual=usual,
+        features=_features(history.counts, stage), groups=groups.astype(str),
+        touches=touching(data.neighbours, stage.curves.markets), rules=settings.tests, seed=settings.seed,
+    )  # fmt: skip
+
+
+def _features(counts: np.ndarray, stage: Stage) -> np.ndarray:
+    """(markets, 3) log volume, trend and money per new customer; volume first, the others at half its spread."""
+    half = max(min(26, counts.shape[1] // 2), 1)
+    late, early = counts[:, -half:].sum(axis=1), counts[:, -2 * half : -half].sum(axis=1)
+    volume = np.log(late + early + 0.5)
+    money = np.log(stage.grid(stage.curves.current).sum(axis=1) + 1.0) - volume
+    columns = [volume]
+    for other in (np.log((late + 2) / (early + 2)), money):
+        columns.append(other * (0.5 * volume.std() / other.std()) if other.std() > 0 else 0.0 * other)
+    return np.column_stack(columns)
+
+
+def _buffer(settings: Settings, numbers: Any) -> bool:
+    """As the company says, else where the history shows clearly that spend works across borders."""
+    if settings.tests.buffer is not None:
+        return settings.tests.buffer
+    spill = numbers.get("spillover") or {}
+    ratio, error = spill.get("ratio"), spill.get("error")
+    return bool(ratio is not None and error is not None and ratio > 0.05 and ratio > 2 * error)
 
 
 def _nothing(why: str) -> TestDesign:
     return TestDesign(None, Notes(warnings=(why,)))
 
 
-def _refused(data: MarketData, why: str, figures: dict[str, Any], verdict: str = "do not run") -> TestDesign:
-    """No market is drawn: a test that can't see the plan's own promise would only cost."""
-    table = _table(data, [], [], "")
-    text = f"{verdict[0].upper()}{verdict[1:]}. {why}"
-    numbers = {"test": None, "treated": 0, "control": 0, "start": None, "end": None, "measure": "new_customers",
-               "weeks": None, "minimum_detectable_lift": None, "power": None, "cost": None,
-               **figures, "verdict": verdict, "text": text}  # fmt: skip
-    return TestDesign(table, Notes(numbers, warnings=(text,)))
-
-
-def _too_weak(option: Option) -> str:
-    seen = np.expm1(minimum_detectable_effect(option.error, len(option.chosen)))
-    markets = 2 * len(option.chosen)
-    return (f"The plan expects {np.expm1(option.expected):.1%} more new customers in {markets:,} markets; even"
-            f" with all of them the smallest lift that shows against their usual ups and downs is {seen:.1%}."
-            " Larger moves in fewer markets, or more history, would make it provable.")  # fmt: skip
-
-
-def _larger(option: Option, settings: Settings, budget: pd.DataFrame) -> str:
-    total = max(float(budget["recommended"].sum()), 1e-9)
-    share = np.ceil(option.money / total * 1000) / 1000
-    return (f"With a test_reserve of {share:.1%} ({money(option.money, settings.company.currency)} waiting in at most"
-            f" {len(option.chosen):,} markets) the test would see the expected lift in {option.power:.0%} of"
-            " cases.")  # fmt: skip
-
-
-def _figures(option: Option, candidates: Candidates, settings: Settings) -> dict[str, Any]:
-    return {
-        "weeks": round(option.days / 7, 1),
-        "minimum_detectable_lift": float(np.expm1(minimum_detectable_effect(option.error, len(option.chosen)))),
-        "expected_lift": float(np.expm1(option.expected)),
-        "power": option.power,
-        "alpha": ALPHA,
-        "pairs_possible": len(candidates.pairs),
-    }
-
-
-def _table(data: MarketData, treated: list[str], control: list[str], test: str) -> pd.DataFrame:
-    table = pd.DataFrame({"market_id": np.sort(data.markets["market_id"].unique())})
-    pair = {m: f"p{i:04d}" for both in (treated, control) for i, m in enumerate(both, start=1)}
-    arm = {**dict.fromkeys(treated, "treat"), **dict.fromkeys(control, "control")}
-    table["arm"] = [arm.get(m, "none") for m in table["market_id"]]
-    table["pair"] = pd.array([pair.get(m) for m in table["market_id"]], dtype="string")
-    table["test"] = pd.array([test if m in arm else None for m in table["market_id"]], dtype="string")
-    return table
-
-
-def _drawn(
-    data: MarketData, option: Option, free: Option, candidates: Candidates, settings: Settings, budget: pd.DataFrame
+def _refused(
+    data: MarketData, why: str, figures: dict[str, Any] | None = None, verdict: str = "do not run"
 ) -> TestDesign:
-    """The lot is drawn: within every pair one market goes first."""
-    pairs = candidates.pairs[option.chosen]
-    first = np.random.default_rng([settings.seed, 7]).random(len(pairs)) < 0.5
-    treat, control_rows = np.where(first, pairs[:, 0], pairs[:, 1]), np.where(first, pairs[:, 1], pairs[:, 0])
-    moves = candidates.moves
-    treated, control = list(moves.index[treat]), list(moves.index[control_rows])
-    share = option.days / settings.plan.days
-    start = settings.plan.start
-    end = start + dt.timedelta(days=round(option.days) - 1)
-    name = f"spend-{start:%Y-%m}"
-    waiting = float(moves["change"].to_numpy(float)[control_rows].sum() * share)
-    cost = float(moves["incremental_value"].to_numpy(float)[control_rows].sum() * share)
-    false_positives = option.spread.false_positives(option.chosen, np.where(first, 1, -1), settings.seed)
-    enough = option.power >= POWER
-    verdict = "run" if enough else "run with a larger reserve"
-    figures = _figures(option, candidates, settings)
-    currency, lift = settings.company.currency, figures["minimum_detectable_lift"]
-    hoped = f"{figures['expected_lift']:.1%}"
-    text = (
-        f"By lot, {len(treated):,} markets get their new money on {day(start)} and {len(control):,} like them keep"
-        f" today's until {day(end)}. The plan expects {hoped} more new customers in the first group; the test sees"
-        f" that in {option.power:.0%} of cases, and any lift from {lift:.1%} in 80%. A lift whose 90% range lies above"
-        f" zero convinces us; a range whose top lies below {hoped} says that the plan promises too much. We will know"
-        f" after {day(end)}. Waiting holds back {money(waiting, currency)} of spend and delays {money(cost, currency)}"
-        " of value."
-    )
-    warnings: tuple[str, ...] = () if enough else (
-        f"The test is weak: it would see the expected lift in {option.power:.0%} of cases only."
-        f" {_larger(free, settings, budget)}",
-    )  # fmt: skip
-    numbers = {
-        "test": name, "treated": len(treated), "control": len(control),
-        "start": start.isoformat(), "end": end.isoformat(),
-        "measure": "new_customers", **figures, "cost": cost, "money_waiting": waiting,
-        "false_positives": false_positives, "periods_before": option.spread.before, "periods": option.spread.after,
-        "estimator": "blocked ANCOVA of log new customers, p-value by re-randomisation", "seed": settings.seed,
-        "verdict": verdict, "text": text if enough else f"{text} {warnings[0]}",
-    }  # fmt: skip
-    peers = moves["peer"].to_numpy()
-    checks = (
-        Check("both markets of every pair are peers", bool((peers[pairs[:, 0]] == peers[pairs[:, 1]]).all())),
-        Check("the money that waits is within the test reserve",
-              waiting <= settings.budget.test_reserve * float(budget["recommended"].sum()) * (1 + 1e-9),
-              money(waiting, currency)),
-    )  # fmt: skip
-    assumptions = (
-        Assumption("The effect of new money is there from its first week; where it builds up slowly the test sees less",
-                   "default of ours"),
-        Assumption("Neighbouring markets don't share the effect", "default of ours: no buffers yet"),
-    )  # fmt: skip
-    return TestDesign(_table(data, treated, control, name), Notes(numbers, assumptions, warnings, checks))
+    """No market is drawn: a test that cannot pay would only cost."""
+    text = f"{verdict[0].upper()}{verdict[1:]}. {why}"
+    empty = dict.fromkeys(("test", "start", "end", "weeks", "minimum_detectable_lift", "power", "cost"))
+    numbers = {**empty, "treated": 0, "control": 0, "measure": "new_customers", **(figures or {}),
+               "verdict": verdict, "text": text}  # fmt: skip
+    return TestDesign(_table(data, None), Notes(numbers, warnings=(text,)))
+
+
+def _table(data: MarketData, record: TestRecord | None) -> pd.DataFrame:
+    table = pd.DataFrame({"market_id": np.sort(data.markets["market_id"].astype(str).unique())})
+    arm, cell, pair = {}, {}, {}
+    factor: dict[str, float] = {}
+    if record is not None:
+        for i, market in enumerate(record.markets):
+            number = record.arms[i]
+            arm[market] = "treat" if number else "control"
+            pair[market] = f"b{record.blocks[i] + 1:04d}" if record.blocks[i] >= 0 else "all"
+            if number:
+                tried = record.cells[number - 1]
+                cell[market], factor[market] = tried.name, np.nan if tried.factor is None else tried.factor
+    ids = table["market_id"]
+    table["arm"] = [arm.get(m, "none") for m in ids]
+    table["pair"] = pd.array([pair.get(m) for m in ids], dtype="string")
+    table["test"] = pd.array([record.name if record and m in arm else None for m in ids], dtype="string")
+    table["cell"] = pd.array([cell.get(m) for m in ids], dtype="string")
+    table["factor"] = [factor.get(m, np.nan) for m in ids]
+    return table

@@ -1,0 +1,83 @@
+"""What a test is worth: how much better the budget would be decided with its result (expected value of information)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from micromarket.allocation.limits import solve
+from micromarket.config import Budget
+from micromarket.errors import InfeasibleError
+from micromarket.proof.cells import Stage
+from micromarket.proof.estimators.simplex import Array
+
+_TILTS = (-1.5, -0.5, 0.5, 1.5)  # standard deviations of a channel's effect
+_REPEATS = 4  # imagined results a draw
+_SPREAD = 0.7  # width of a tilt, standard deviations
+_MOST_CELLS = 40_000  # beyond, decisions are made on fewer tilts
+
+
+def decisions(stage: Stage, limits: Budget) -> Array:
+    """Value (money, plan period) by draw of budgets that one might decide for, shape (decisions, draws).
+
+    The recommended one, today's, and the best ones should a channel turn out weaker or stronger, alone or against
+    another. A finite list makes the worth of information a lower bound.
+    """
+    curves, draws = stage.curves, stage.draws
+    effect = np.array([
+        (draws.amplitude * (curves.current / (curves.current + draws.half_spend.mean(axis=1)))[:, None])[
+            curves.channel == c
+        ].sum(axis=0)
+        for c in range(len(curves.channels))
+    ])  # fmt: skip
+    spread = effect.std(axis=1)
+    score = (effect - effect.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)[:, None]
+    live = np.flatnonzero(spread > 0)
+    tilts = _TILTS if len(curves.current) <= _MOST_CELLS else (-1.0, 1.0)
+    aims = [{int(c): t} for c in live for t in tilts]
+    if len(live) <= 6 and len(curves.current) <= _MOST_CELLS:
+        aims += [{int(c): 1.0, int(d): -1.0} for c in live for d in live if c != d]
+    budgets = [stage.recommended, curves.current]
+    for aim in aims:
+        distance = sum((score[c] - t) ** 2 for c, t in aim.items())
+        weight = np.exp(-0.5 * distance / _SPREAD**2)
+        amplitude = draws.amplitude @ (weight / weight.sum())
+        try:
+            budgets.append(solve(replace(curves, amplitude=amplitude), limits, stage.total).spend)
+        except InfeasibleError:
+            continue
+    return np.array([draws.gains(b) for b in budgets])
+
+
+def value_of_sample(values: Array, signals: Array, errors: Array, seed: int) -> float:
+    """Expected gain of deciding after the results instead of before (Raiffa & Schlaifer 1961; Ades, Lu & Claxton 2004).
+
+    Every draw in turn is the truth; it gives a noisy result, the other draws are weighed by how well they foretell
+    that result, the best decision under these weights is taken and judged by the truth. No draw foretells itself.
+
+    Parameters
+    ----------
+    values : array of shape (decisions, draws)
+        The first is what will be decided without a test, unless another is better on average.
+    signals : array of shape (results, draws)
+        What each result would be without noise.
+    errors : array of shape (results,)
+        Standard errors.
+    """
+    count = values.shape[1]
+    if count < 20 or not len(errors):
+        return 0.0
+    before = int(np.argmax(values.mean(axis=1)))
+    rng = np.random.default_rng([seed, 31])
+    scaled = signals / errors[:, None]
+    gained = 0.0
+    for _ in range(_REPEATS):
+        seen = scaled + rng.standard_normal(scaled.shape)
+        distance = ((seen[:, :, None] - scaled[:, None, :]) ** 2).sum(axis=0)
+        np.fill_diagonal(distance, np.inf)
+        weight = np.exp(-0.5 * (distance - distance.min(axis=1, keepdims=True)))
+        weight /= weight.sum(axis=1, keepdims=True)
+        chosen = np.argmax(values @ weight.T, axis=0)
+        gained += float((values[chosen, np.arange(count)] - values[before]).mean()) / _REPEATS
+    return max(gained, 0.0)
