@@ -27,6 +27,7 @@ from micromarket.targets import TargetsResult, set_targets
 from micromarket.value import ValueResult, estimate_value
 
 CUSTOMERS_PER_MARKET = 200
+MANY = {"well pulsed, large": 2_000}  # customers a market, of kinds where it is another number
 
 
 def _threshold(scenario: Scenario) -> Scenario:
@@ -43,6 +44,8 @@ KINDS: dict[str, Scenario] = {
     "sparse": scenario_of(sparse=True),
     "endogenous": scenario_of(endogenous=True),
     "pulsed": replace(scenario_of(endogenous=True), pulsed=0.3),
+    "well pulsed": replace(scenario_of(), pulsed=1.0),
+    "well pulsed, large": replace(scenario_of(), pulsed=1.0),
     "mis-set": _mis_set(scenario_of()),
     "untied": replace(scenario_of(), room_power=0.0),
     "threshold": _threshold(scenario_of()),
@@ -56,6 +59,8 @@ MEANING: Mapping[str, str] = {
     "sparse": "two channels in few markets only, 45% of cells empty, very unequal markets, no experiment",
     "endogenous": "spend follows demand shocks that the data don't show",
     "pulsed": "endogenous, and every channel pulsed at random in 30% of the markets for eight weeks",
+    "well pulsed": "clean, and one round of well-designed pulses: every channel, in every market, up or down by lot",
+    "well pulsed, large": "the same with 2,000 customers a market, ten times as many as elsewhere",
     "mis-set": "habit sets whole channels wrong, 0.5 to 2.4 times what suits their curves",
     "untied": "effect follows the size of a market, not its headroom",
     "threshold": "S-shaped: little money does almost nothing (Hill, slope 3)",
@@ -87,7 +92,8 @@ class Decided:
 
 def know(folder: Path, kind: str, markets: int, seed: int) -> Known:
     """Simulates a company of this kind into ``folder`` and runs data, value and potential on its files."""
-    simulate(folder, markets=markets, customers=CUSTOMERS_PER_MARKET * markets, seed=seed, scenario=KINDS[kind])
+    each = MANY.get(kind, CUSTOMERS_PER_MARKET)
+    simulate(folder, markets=markets, customers=each * markets, seed=seed, scenario=KINDS[kind])
     settings = read_settings(folder / "plan.yml")
     field_notes, experiments = small_table(settings, "field_notes"), small_table(settings, "experiments")
     with open_dataset(settings) as dataset:

@@ -19,6 +19,7 @@ from micromarket.response.experiments import readouts, undisturbed, windows
 from micromarket.response.linear import Block
 from micromarket.response.own_effects import own_effects
 from micromarket.response.panel import Panel, build_panel
+from micromarket.response.posterior import Evidence, channel_posterior
 from micromarket.response.pulses import pulse_effects
 from micromarket.response.transform import adstock, saturated
 from tests.test_response import SETTINGS, world
@@ -182,3 +183,29 @@ def test_joint_draws_keep_what_doubling_brings():
         return a * (SPAN[1] * x / (SPAN[1] * x + h) - SPAN[0] * x / (SPAN[0] * x + h))
 
     np.testing.assert_allclose(doubling(joint, halves), doubling(amplitude, half[:, None]), rtol=1e-6)
+
+
+def test_a_test_of_all_markets_at_once_is_undone():
+    panel, _ = demand_world(follow=0.0, seed=6)
+    spend, rows = panel.spend.copy(), []
+    for half, times in ((panel.markets[::2], 1.8), (panel.markets[1::2], 0.2)):
+        spend[40:48, [panel.markets.index(m) for m in half], 1] *= times
+        rows.append(("b", panel.periods[40], panel.periods[47], ";".join(half)))
+    table = pd.DataFrame(rows, columns=["channel", "start", "end", "markets"]).assign(lift=np.nan, lift_se=np.nan)
+    pulsed = replace(panel, spend=spend)
+    without = undisturbed(pulsed, windows(table, pulsed))
+    for half in (slice(None, None, 2), slice(1, None, 2)):
+        ratio = without[40:48, half, 1].sum() / panel.spend[40:48, half, 1].sum()
+        assert ratio == pytest.approx(1.0, rel=0.1)
+    np.testing.assert_array_equal(np.delete(without, 1, axis=2), np.delete(spend, 1, axis=2))
+
+
+def test_readings_that_scatter_are_averaged_not_undercut():
+    """Relative errors taken from the readings would make low ones the surest (Peelle's puzzle)."""
+    panel, _ = demand_world(follow=0.0, seed=7, markets=60)
+    model = SaturatingPanel(52.18).fit(panel.outcome, panel.spend, panel.scale, panel.room)
+    part = np.linspace(0.6, 1.4, 9)
+    evidence = [Evidence(c, float(model.beta_[c] * f), float(0.01 * model.beta_[c]), 1.0, "experiment")
+                for c in range(3) for f in part]  # fmt: skip
+    found = channel_posterior(model, panel.channels, np.full(3, 0.05), np.ones(3), evidence, None, follows=False)
+    np.testing.assert_allclose(found.effect[:3] / model.beta_, 1.0, atol=0.03)

@@ -166,7 +166,8 @@ def _estimate(
     elasticity = (bend * (plan.current > 0) * plan.heads[:, None] * relative).sum(axis=0)
     elasticity = elasticity / max(float(expected.sum()), 1e-12)
     total = plan.current.sum(axis=0)
-    posterior = channel_posterior(model, channels, elasticity, total, evidence, removed, endogeneity.follows)
+    unsafe = endogeneity.follows or endogeneity.weights is None  # spend follows demand, or it could not be told
+    posterior = channel_posterior(model, channels, elasticity, total, evidence, removed, unsafe)
     draws = draw_channels(posterior, len(channels), DRAWS, np.random.default_rng(settings.seed))
     curves = curves_from_draws(model, draws, plan, float(expected.sum()), settings.seed)
     findings = Findings(
