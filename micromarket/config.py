@@ -133,7 +133,7 @@ class Tests:
     ``channels``: that may be tested (None: all); ``force_in``, ``force_out``: markets that take part, that never do;
     ``most_markets``: most that are treated (below 5: a few against a synthetic control); ``cells``: things tried
     beside one another; ``most_volume``: largest share of new customers in tested markets; ``buffer``: no two tested
-    markets touch (None: where spend works across borders).
+    markets touch (None: where spend works across borders); ``run``: the best test where it pays, or always.
     """
 
     __test__ = False  # not a test of pytest
@@ -145,6 +145,7 @@ class Tests:
     cells: int = 3
     most_volume: float = 0.6
     buffer: bool | None = None
+    run: str = "where it pays"
 
 
 @dataclass(frozen=True)
@@ -283,6 +284,7 @@ _READERS: dict[type, dict[str, Callable]] = {
         "cells": read.whole(1, 6, "a whole number from 1 to 6"),
         "most_volume": read.number(0.01, 1, "a fraction from 0.01 to 1"),
         "buffer": read.flag,
+        "run": read.choice(("where it pays", "always")),
     },
     Report: {
         "formats": read.choices(FORMATS),
@@ -290,7 +292,8 @@ _READERS: dict[type, dict[str, Callable]] = {
     },
 }
 _REQUIRED: dict[type, tuple[str, ...]] = {
-    Company: ("name",), PlanPeriod: ("start", "end"), Economics: ("relationship",), Budget: (), Targets: (), Tests: (), Report: (),
+    Company: ("name",), PlanPeriod: ("start", "end"), Economics: ("relationship",), Budget: (), Targets: (), Tests: (),
+    Report: (),
 }  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def design_holdout(
     search = find(trials, ground, decays)
     if search.best is None and search.unlimited is None:
         return _refused(data, words.too_few(ground))
-    if search.best is None or search.best.net <= 0:
+    if search.best is None or (search.best.net <= 0 and settings.tests.run != "always"):
         better = search.unlimited
         if better is not None and better.net > 0:
             return _refused(data, words.larger_reserve(better, stage.total, settings),
@@ -143,7 +143,8 @@ def ground_of(
         stage=stage, history=history, values=decisions(stage, settings.budget), price=max(price, 0.0),
         reserve=settings.budget.test_reserve * stage.total, plan_periods=settings.plan.days / days, usual=usual,
         features=_features(history.counts, stage), groups=groups.astype(str),
-        touches=touching(data.neighbours, stage.curves.markets), rules=settings.tests, seed=settings.seed,
+        touches=touching(data.neighbours, stage.curves.markets), rules=settings.tests,
+        discount=settings.economics.discount_rate, seed=settings.seed,
     )  # fmt: skip
 
 

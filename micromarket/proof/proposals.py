@@ -13,13 +13,14 @@ from micromarket.proof.buffers import apart
 from micromarket.proof.cells import Stage, Trial
 from micromarket.proof.estimators.ancova import Ints
 from micromarket.proof.estimators.simplex import Array
-from micromarket.proof.history import History
+from micromarket.proof.history import DAYS, History
 from micromarket.proof.layout import LOTS, Layout, cell_layout, draw_arms, draw_sets, make_blocks
 from micromarket.proof.worth import value_of_sample
 
 MIN_BLOCKS = 5  # with fewer, not even the clearest result is rarer than 10% by lot
 _FEW_LOTS = 199  # while looking for the best test; the drawn one gets all
 _MIDDLE = {"week": 26, "month": 6}
+NEXT_PLANS = 2  # later plans that still rest on what a test found; curves drift, so no more
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Ground:
     """What all proposals share; arrays by market of ``stage.curves.markets``, ``history`` in the same order.
 
     ``values``: of decisions by draw; ``price``: value that a unit of money brings elsewhere; ``reserve``: most money
-    that the test may move (money); ``plan_periods``: periods of the plan; ``usual``: new customers a period.
+    that the test may move (money); ``plan_periods``: periods of the plan; ``usual``: new customers a period;
+    ``discount``: rate a year.
     """
 
     stage: Stage
@@ -41,6 +43,7 @@ class Ground:
     groups: NDArray[np.str_]
     touches: NDArray[np.bool_]
     rules: Tests
+    discount: float
     seed: int
 
 
@@ -61,8 +64,9 @@ class Proposal:
         Periods of spending, and periods after it that still count.
     money : float
         Money that the test moves against today, expected over lots.
-    worth, cost : float
-        Money over the plan period: of deciding better afterwards; of doing the test instead of the plan.
+    worth, unsure, cost : float
+        Money: of deciding this plan and the next ones better, with its standard error; of doing the test instead of
+        the plan.
     """
 
     trials: tuple[Trial, ...]
@@ -75,11 +79,17 @@ class Proposal:
     cool: int
     money: float
     worth: float
+    unsure: float
     cost: float
 
     @property
     def net(self) -> float:
-        return self.worth - max(self.cost, 0.0)
+        """Worth less cost, on the safe side: the best of many proposals is the one whose worth is guessed too high."""
+        return self.worth - self.unsure - max(self.cost, 0.0)
+
+    def score(self, rules: Tests) -> float:
+        """What the search maximises: the net worth, or the worth alone where a test is run in any case."""
+        return self.worth - self.unsure if rules.run == "always" else self.net
 
     @property
     def few(self) -> bool:
@@ -195,8 +205,10 @@ def _judged(
         tests.append(found)
     share = after / ground.plan_periods
     signals = np.array([_signal(t, arms == i + 1, ground.usual, share, after + cool) for i, t in enumerate(trials)])
-    worth = value_of_sample(ground.values, signals, np.array([t.error for t in tests]), ground.seed)
-    worth *= max(1 - (after + cool) / ground.plan_periods, 0.0)
+    years = ground.plan_periods * DAYS[history.frequency] / 365.25
+    left = max(1 - (after + cool) / ground.plan_periods, 0.0)
+    left += sum((1 + ground.discount) ** (-years * k) for k in range(1, NEXT_PLANS + 1))
+    worth, unsure = value_of_sample(ground.values, signals, np.array([t.error for t in tests]), ground.seed)
     cost, money = 0.0, 0.0
     for i, trial in enumerate(trials):
         treated, control = arms == i + 1, arms >= 0
@@ -207,7 +219,20 @@ def _judged(
         cost -= float((trial.worth[:, 0] - trial.worth[:, 1])[treated].sum())
         cost += ground.price * float((trial.kept - trial.planned)[control].sum()) + float(trial.worth[control, 1].sum())
         money += float((trial.tried - trial.kept)[treated].sum()) * share
-    return Proposal(trials, arms, blocks, layouts, tuple(tests), signals, after, cool, money, worth, cost * share)
+    return Proposal(
+        trials,
+        arms,
+        blocks,
+        layouts,
+        tuple(tests),
+        signals,
+        after,
+        cool,
+        money,
+        worth * left,
+        unsure * left,
+        cost * share,
+    )
 
 
 def _signal(trial: Trial, treated: NDArray[np.bool_], usual: Array, share: float, periods: int) -> Array:

@@ -36,7 +36,7 @@ def cool_downs(trials: list[Trial], decays: dict[str, float], longest: int) -> d
 def find(trials: list[Trial], ground: Ground, decays: dict[str, float]) -> Found:
     """Singles first, then a further cell beside a shared control as long as it adds to the net worth."""
     best = _search(trials, ground, decays)
-    if best is not None and best.net > 0:
+    if best is not None and (best.net > 0 or ground.rules.run == "always"):
         return Found(best, best)
     return Found(best, _search(trials, replace(ground, reserve=np.inf), decays, parts=(1.0,)))
 
@@ -59,7 +59,7 @@ def _search(
     tried = [(p, part) for p, part in tried if _small_enough(p, ground)]
     if not tried:
         return _few(trials, ground, decays)
-    best, part = max(tried, key=lambda t: (t[0].net, -t[0].after))
+    best, part = max(tried, key=lambda t: (t[0].score(ground.rules), -t[0].after))
     while len(best.trials) < ground.rules.cells and WHOLE not in {t.name for t in best.trials}:
         used = {t.name for t in best.trials}
         cools = cool_downs(trials, decays, max(best.after // 2, 1))
@@ -70,8 +70,8 @@ def _search(
             for found in [in_blocks((*best.trials, trial), ground, best.after, max(best.cool, cools[trial.name]), 1.0)]
             if found is not None and _small_enough(found, ground)
         ]
-        better = max(more, key=lambda p: p.net, default=None)
-        if better is None or better.net <= best.net * 1.02 + 1e-9:
+        better = max(more, key=lambda p: p.score(ground.rules), default=None)
+        if better is None or better.score(ground.rules) <= best.score(ground.rules) * 1.02 + 1e-9:
             break
         best, part = better, 1.0
     return in_blocks(best.trials, ground, best.after, best.cool, part, final=True)
@@ -89,7 +89,7 @@ def _few(trials: list[Trial], ground: Ground, decays: dict[str, float]) -> Propo
     largest = min(ground.rules.most_markets or _MOST_SETS_OF, _MOST_SETS_OF)
     for trial in trials:
         found = with_few(trial, ground, after, cools[trial.name], largest)
-        if found is not None and (best is None or found.net > best[0].net):
+        if found is not None and (best is None or found.score(ground.rules) > best[0].score(ground.rules)):
             best = (found, largest)
     if best is None:
         return None

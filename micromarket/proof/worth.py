@@ -50,7 +50,7 @@ def decisions(stage: Stage, limits: Budget) -> Array:
     return np.array([draws.gains(b) for b in budgets])
 
 
-def value_of_sample(values: Array, signals: Array, errors: Array, seed: int) -> float:
+def value_of_sample(values: Array, signals: Array, errors: Array, seed: int) -> tuple[float, float]:
     """Expected gain of deciding after the results instead of before (Raiffa & Schlaifer 1961; Ades, Lu & Claxton 2004).
 
     Every draw in turn is the truth; it gives a noisy result, the other draws are weighed by how well they foretell
@@ -64,14 +64,19 @@ def value_of_sample(values: Array, signals: Array, errors: Array, seed: int) -> 
         What each result would be without noise.
     errors : array of shape (results,)
         Standard errors.
+
+    Returns
+    -------
+    worth, error : float
+        Money, at least 0, and its own standard error over draws.
     """
     count = values.shape[1]
     if count < 20 or not len(errors):
-        return 0.0
+        return 0.0, 0.0
     before = int(np.argmax(values.mean(axis=1)))
     rng = np.random.default_rng([seed, 31])
     scaled = signals / errors[:, None]
-    gained = 0.0
+    gained = np.zeros(count)
     for _ in range(_REPEATS):
         seen = scaled + rng.standard_normal(scaled.shape)
         distance = ((seen[:, :, None] - scaled[:, None, :]) ** 2).sum(axis=0)
@@ -79,5 +84,5 @@ def value_of_sample(values: Array, signals: Array, errors: Array, seed: int) -> 
         weight = np.exp(-0.5 * (distance - distance.min(axis=1, keepdims=True)))
         weight /= weight.sum(axis=1, keepdims=True)
         chosen = np.argmax(values @ weight.T, axis=0)
-        gained += float((values[chosen, np.arange(count)] - values[before]).mean()) / _REPEATS
-    return max(gained, 0.0)
+        gained += (values[chosen, np.arange(count)] - values[before]) / _REPEATS
+    return max(float(gained.mean()), 0.0), float(gained.std() / np.sqrt(count))

@@ -73,7 +73,7 @@ _TABLES = tuple(a.path for a in ARTEFACTS.values() if a.path.startswith("tables/
 
 #: The sections of the settings that can change a plan; ``data`` counts by the content of its tables.
 SECTIONS = (
-    "company", "as_of", "plan", "economics", "features", "geography", "budget", "targets", "report", "seed",
+    "company", "as_of", "plan", "economics", "features", "geography", "budget", "targets", "tests", "report", "seed",
 )  # fmt: skip
 
 #: In the order in which they run. A test holds ``settings`` against what the stages' modules read.
@@ -85,7 +85,10 @@ PIPELINE: tuple[Stage, ...] = (
     _stage(5, "allocation", "data value potential response", ("field_notes",), "budget"),
     _stage(6, "targets", "data value potential response allocation", ("field_notes",), "budget targets"),
     _stage(7, "funnel", "data allocation targets", (), "targets"),
-    _stage(8, "tests", "data potential allocation", (), "budget"),
+    dataclasses.replace(
+        _stage(8, "tests", "data value potential response allocation", ("experiments", "field_notes"), "budget tests"),
+        outputs=("work/notes/tests.json", "tables/tests.parquet", "tests.json"),
+    ),
     dataclasses.replace(
         _stage(9, "plan", " ".join(STAGES[:-1]), ("plays",), "budget targets report data"),
         outputs=(*_PLAN, *_TABLES),
