@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import poisson
 
 sys.path.insert(0, str(Path(__file__).parent))
 import decision_worlds
@@ -67,7 +68,7 @@ def spending(known: Known, budget: pd.DataFrame, record: TestRecord | None, coun
     if record is None:
         return money
     rows = pd.Index(truth.markets["market_id"]).get_indexer(pd.Index(record.markets))
-    for number, cell in enumerate(record.cells, start=1):
+    for cell in record.cells:
         for c, channel in enumerate(truth.channels):
             if cell.factor is not None and channel != cell.name:
                 continue
@@ -108,14 +109,10 @@ def outcomes(known: Known, kind: str, money: np.ndarray, seed: int) -> np.ndarra
     organic = truth.markets["organic_customers"].to_numpy() / truth.facts["plan_weeks"]
     mean = organic[:, None] * np.exp(shock) + won
     uniform = rng.random((m, count))
-    from scipy.stats import poisson
-
     return poisson.ppf(uniform, mean)
 
 
-def later(
-    known: Known, money: np.ndarray, won: np.ndarray, record: TestRecord | None, rows: pd.DataFrame | None
-) -> Known:
+def later(known: Known, money: np.ndarray, won: np.ndarray, rows: pd.DataFrame | None) -> Known:
     """What is known once the weeks are over."""
     data, truth = known.data, known.truth
     whole = data.panel["period"].max()
@@ -189,16 +186,16 @@ def loop(known: Known, kind: str, first: Decided) -> dict[str, Any]:
     count = 13 if record is None else record.after + record.cool_down
     plain = spending(known, budget, None, count)
     seed = known.settings.seed + int(known.truth.facts["seed"])
-    without = later(known, plain, outcomes(known, kind, plain, seed), None, None)
+    without = later(known, plain, outcomes(known, kind, plain, seed), None)
     out["without"] = capture(known, decide(without, targets=False).budget.budget)[0]
     if record is None:
         return {**out, "second": out["without"]}
     money = spending(known, budget, record, count)
     won = outcomes(known, kind, money, seed)
-    with_test = later(known, money, won, record, None)
+    with_test = later(known, money, won, None)
     found = read_test(record, with_test.data.panel)
     rows = experiment_rows([found])
-    out["second"] = capture(known, decide(later(known, money, won, record, rows), targets=False).budget.budget)[0]
+    out["second"] = capture(known, decide(later(known, money, won, rows), targets=False).budget.budget)[0]
     idle = spending(known, budget, replace(record, cells=tuple(replace(c, factor=1.0) for c in record.cells)), count)
     for number, cell in enumerate(found.cells, start=1):
         out["cells"].append(true_of(known, record, money, idle, number, cell))
