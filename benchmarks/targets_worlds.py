@@ -58,7 +58,8 @@ VARIANTS: dict[str, Variant] = {
 class World:
     """One company and its truth. Arrays of shape (territories,); money over the plan year.
 
-    ``outcomes`` has shape (draws, territories): what the year may bring; ``mean`` is its expectation.
+    ``outcomes`` has shape (draws, territories): what the year may bring; ``mean`` is its expectation, ``path`` the
+    same by month, shape (territories, 12).
     """
 
     data: MarketData
@@ -71,6 +72,9 @@ class World:
     potential: np.ndarray
     mean: np.ndarray
     outcomes: np.ndarray
+    path: np.ndarray
+    region: np.ndarray
+    variant: str
 
     def odds(self, target: np.ndarray) -> np.ndarray:
         """True probability that each territory reaches its target."""
@@ -159,7 +163,8 @@ def make_world(territories: int, seed: int, variant: str = "base", months: int =
     budget = pd.DataFrame({"market_id": ids, "channel": "tv", "incremental_customers": bought})
     data = MarketData(markets, cells, history, facts={})
     growth = last / np.maximum(before, 1e-9) - 1
-    return World(data, values, scores, budget, last, growth, gap, seen, mean_path.sum(axis=1), outcomes)
+    return World(data, values, scores, budget, last, growth, gap, seen, mean_path.sum(axis=1), outcomes, mean_path,
+                 region, variant)  # fmt: skip
 
 
 def _kicks(rng: np.random.Generator, shape: tuple[int, ...], heavy: bool) -> np.ndarray:
@@ -187,6 +192,19 @@ def _outcomes(rng: np.random.Generator, path: np.ndarray, region: np.ndarray, v:
 def _year(rng: np.random.Generator, sd: float, shape: tuple[int, ...], heavy: bool) -> np.ndarray:
     """Mean over a year of a walk that starts at 0 (variance: a third of the year's end)."""
     return _kicks(rng, shape, heavy) * sd / np.sqrt(3)
+
+
+def a_year(world: World, seed: int) -> np.ndarray:
+    """One year as it may come, money of shape (territories, 12): levels walk month by month."""
+    v, rng = VARIANTS[world.variant], np.random.default_rng([seed, 77])
+
+    def walk(sd: float, units: int) -> np.ndarray:
+        kicks = _kicks(rng, (units, 12), v.heavy and units == len(world.mean)) * sd / np.sqrt(12)
+        return np.cumsum(kicks, axis=1)
+
+    log = walk(v.company, 1) + walk(v.region, int(world.region.max()) + 1)[world.region] + walk(v.walk, len(world.mean))
+    orders = rng.poisson(world.path * np.exp(log) / EACH)
+    return EACH * orders * _mean_of_orders(rng, orders, v.order)
 
 
 def at_goal(world: World, target: np.ndarray) -> np.ndarray:

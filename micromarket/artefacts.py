@@ -193,9 +193,10 @@ ARTEFACTS: dict[str, Artefact] = {
         _columns("market_id segment low high forecast sd"),
         "guardrails of each target over the plan, and the forecast behind it with its standard deviation (money); skew:"
         " skewness of the outcome; sd_company, sd_region: the parts of sd that the company, and a region, share;"
-        " sd_luck: the part that single months bring and don't repeat; each: revenue in the plan of one new customer;"
+        " sd_luck, sd_luck_company: the parts of a cell, and of what the company shares, that single months bring and"
+        " don't repeat; each: revenue in the plan of one new customer;"
         " held_by: the limit that holds the target; conflict: the limit that contradicts the forecast",
-        _columns("skew sd_company sd_region sd_luck each held_by conflict"),
+        _columns("skew sd_company sd_region sd_luck sd_luck_company each held_by conflict"),
     ),
     "capacity": Artefact(
         "targets", "tables/capacity.parquet", ("territory",),

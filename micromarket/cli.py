@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import os
 import sys
 import traceback
@@ -60,7 +61,12 @@ def _readout(args: argparse.Namespace) -> None:
         with open_dataset(read_settings(args.plan)) as dataset:
             if "region" in dataset.markets.columns:
                 regions = dataset.markets.set_index("market_id")["region"]
-    print(readout(args.run, args.actuals, regions).to_text())
+    found = readout(args.run, args.actuals, regions, args.through)
+    if args.out is not None:
+        from micromarket.exports import write_table
+
+        write_table(found.to_frame(), args.out)
+    print(found.to_text())
 
 
 def _field(args: argparse.Namespace) -> None:
@@ -86,6 +92,13 @@ def _leads(args: argparse.Namespace) -> None:
     from micromarket.leads import write_leads
 
     print(write_leads(args.run, args.out, args.plan))
+
+
+def _day(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no day such as 2026-09-30") from None
 
 
 def _at_least(lowest: int) -> Callable[[str], int]:
@@ -150,7 +163,11 @@ def build_parser() -> argparse.ArgumentParser:
     readout = command("readout", _readout, "what a plan has brought so far, against its targets")
     readout.add_argument("run", metavar="RUN", help="a finished run folder")
     readout.add_argument("--actuals", nargs="+", required=True, metavar="FILE", help="tables like outcomes")
-    readout.add_argument("--plan", metavar="PLAN.yml", help="the company's plan.yml, to also show regions")
+    readout.add_argument("--plan", metavar="PLAN.yml", help="the company's plan.yml: regions as it has them now")
+    readout.add_argument(
+        "--through", type=_day, metavar="DAY", help="last day that the actuals cover (default: whole periods)"
+    )
+    readout.add_argument("--out", metavar="FILE", help="every level with band, causes and projection (csv or xlsx)")
     _more_commands(command, common)
     return parser
 

@@ -84,7 +84,9 @@ def fit_spread(actual: np.ndarray, predicted: np.ndarray, region: np.ndarray, co
     # residuals add up to 0 by construction, so with one region there is nothing to learn
     several = np.count_nonzero(sizes) > 2 and shared > 0
     between = max(float((by_region**2 - squares).sum() / shared), 0.0) if several else 0.0
-    between = min(between, extra)
+    count = len(np.unique(region))
+    prior = (_PRIOR_COMMON_SD / 2) ** 2  # counts as three regions
+    between = min((3 * prior + count * between) / (3 + count), extra) if several else 0.0
     spread = Spread(float(unit), float(extra - between), common, float(np.sqrt(between)), "backtest")
     return replace(spread, skew=_skew(residual, spread.sigma(scaled), scaled))
 

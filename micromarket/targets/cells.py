@@ -34,6 +34,7 @@ class CellForecast:
     wanted : new customers of forecast and budget before those limits
     recent : new customers a year, of late
     capped_by_reps, capped_by_potential : bool arrays, the forecast itself hit the limit
+    shared_luck : relative standard deviation of the company's total that single months bring (season included)
     noise : variance of ``mu`` that single months bring and that the next ones don't repeat (money, squared)
     weights : weights of the forecasts from structure, smoothed history and last year carried forward; sum to 1
     """
@@ -58,6 +59,7 @@ class CellForecast:
     backtest_error: float | None
     drivers: Drivers
     noise: np.ndarray
+    shared_luck: float
 
 
 def fill_by_segment(values: np.ndarray, segment: np.ndarray, weight: np.ndarray, default: float) -> np.ndarray:
@@ -181,6 +183,17 @@ def monthly_luck(revenue: np.ndarray) -> np.ndarray:
     scale = np.maximum(design.max(axis=0), 1e-300)
     a, b = nnls(design / scale, own * weight)[0] / scale
     return np.minimum(a / safe + b, 4.0)
+
+
+def company_luck(totals: np.ndarray) -> float:
+    """Relative SD of a single month of the company around last year's season: last year's own luck counts too.
+
+    From how far growth over the same month of last year jumps from one month to the next; 0.02 where that isn't known.
+    """
+    if len(totals) < 18 or (totals <= 0).any():
+        return 0.02
+    growth = np.log(totals[12:] / totals[:-12])
+    return min(float(np.sqrt(np.mean(np.diff(growth) ** 2) / 2)), 0.2)
 
 
 def _by_cell(
@@ -318,6 +331,7 @@ def forecast_cells(
         backtest_months=months,
         backtest_error=None if np.isnan(error) else error,
         drivers=drivers,
+        shared_luck=company_luck(past.revenue.sum(axis=0)) / np.sqrt(max(float(calendar.weights.sum()), 1.0)),
         noise=mu**2 * monthly_luck(past.revenue) / max(float(calendar.weights.sum()), 1e-9),
     )
 

@@ -74,6 +74,7 @@ def limits_table(
         sd_company=spread.common * mu,
         sd_region=spread.region * mu,
         sd_luck=np.sqrt(np.maximum(noise, 0.0)),
+        sd_luck_company=np.minimum(cells.shared_luck, 0.7 * spread.common) * mu,
         each=cells.each,
         held_by=bounds.held_by(money),
         conflict=bounds.conflict,
@@ -87,7 +88,7 @@ def limits_by_segment(limits: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFra
     count = by.groupby("market_id")["revenue"].transform("size")
     by["_part"] = np.where(total > 0, by["revenue"] / total.where(total > 0), 1 / count)
     out = by.drop(columns="revenue").merge(limits.drop(columns="segment"), on="market_id", how="left")
-    for column in ("low", "high", "forecast", "sd", "sd_company", "sd_region"):
+    for column in ("low", "high", "forecast", "sd", "sd_company", "sd_region", "sd_luck_company"):
         out[column] = out[column] * out["_part"]
     out["sd_luck"] = out["sd_luck"] * np.sqrt(out["_part"])  # of cells that are lucky one by one
     out["sd_luck"] = np.minimum(out["sd_luck"], out["sd"])

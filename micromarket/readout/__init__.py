@@ -1,0 +1,7 @@
+"""What a plan has brought so far: actuals against targets and forecast, by market, segment, territory and region."""
+
+from __future__ import annotations
+
+from micromarket.readout.attainment import Readout, readout
+
+__all__ = ["Readout", "readout"]
