@@ -125,10 +125,13 @@ def in_blocks(
     rows = np.flatnonzero(open_)
     if len(rows) < MIN_BLOCKS * (cells + controls):
         return None
-    inner = make_blocks(ground.features[rows], ground.groups[rows], cells + controls)
+    dear = _loss(trials, ground)
+    steady = dear <= np.median(dear[rows])  # blocks of markets where a test costs little come apart from dear ones
+    groups = np.char.add(ground.groups, np.where(steady, "|0", "|1"))
+    inner = make_blocks(ground.features[rows], groups[rows], cells + controls)
     blocks = np.full(len(open_), -1)
     blocks[rows] = inner
-    blocks = _within_caps(blocks, trials, ground, after, part)
+    blocks = _within_caps(blocks, trials, ground, after, part, dear)
     if blocks.max() + 1 < MIN_BLOCKS:
         return None
     arms = draw_arms(blocks, cells, controls, ground.seed)
@@ -163,8 +166,23 @@ def with_few(trial: Trial, ground: Ground, after: int, cool: int, size: int, fin
     return _judged((trial,), arms.astype(np.int64), empty.astype(np.int64), (layout,), ground, after, cool, final)
 
 
-def _within_caps(blocks: Ints, trials: tuple[Trial, ...], ground: Ground, after: int, part: float) -> Ints:
-    """Blocks that say most per unit of money, as far as the reserve and the cap on volume let them in; renumbered."""
+def _loss(trials: tuple[Trial, ...], ground: Ground) -> Array:
+    """(markets,) value that taking part costs over a plan period, by lot treated or control; at least a trace.
+
+    Markets that the plan leaves alone cost little: near the optimum money works as well here as there.
+    """
+    total = np.zeros(len(ground.usual))
+    floor = np.zeros(len(total))
+    for t in trials:
+        treated = ground.price * (t.tried - t.planned) - (t.worth[:, 0] - t.worth[:, 1])
+        control = ground.price * (t.kept - t.planned) + t.worth[:, 1]
+        total += (treated + control) / 2
+        floor += 0.02 * ground.price * np.abs(t.tried - t.kept)
+    return np.maximum(total, floor)
+
+
+def _within_caps(blocks: Ints, trials: tuple[Trial, ...], ground: Ground, after: int, part: float, loss: Array) -> Ints:
+    """Blocks that say most for what they cost, as far as the reserve and the cap on volume let them in; renumbered."""
     number = int(blocks.max()) + 1
     inside = blocks >= 0
     share = after / ground.plan_periods
@@ -174,9 +192,10 @@ def _within_caps(blocks: Ints, trials: tuple[Trial, ...], ground: Ground, after:
     volume = np.bincount(blocks[inside], ground.usual[inside], number)
     expected = np.sum([np.abs(t.extra.mean(axis=1)) for t in trials], axis=0)
     seen = np.bincount(blocks[inside], expected[inside], number) ** 2 / np.maximum(volume, 1e-9)
+    price = np.bincount(blocks[inside], loss[inside], number)
     forced = np.isin(np.array(ground.history.markets), list(ground.rules.force_in)) & inside
     first = np.bincount(blocks[forced], minlength=number) > 0
-    order = np.lexsort((np.arange(number), -seen / np.maximum(most, 1e-9), ~first))
+    order = np.lexsort((np.arange(number), -seen / np.maximum(price, 1e-9), ~first))
     room = ground.rules.most_volume * float(ground.usual.sum())
     taken, spent, held = [], 0.0, 0.0
     for b in order:

@@ -10,7 +10,7 @@ from micromarket.proof.cells import WHOLE, Trial
 from micromarket.proof.proposals import MIN_BLOCKS, Ground, Proposal, in_blocks, with_few
 
 WINDOWS = {"week": (6, 8, 10, 13), "month": (2, 3)}
-PARTS = (0.5, 1.0)
+PARTS = (0.25, 0.5, 1.0)
 _LASTS = 0.10  # carry-over below this share of a week's money counts as gone
 _MOST_SETS_OF = 4
 

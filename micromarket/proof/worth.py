@@ -13,7 +13,7 @@ from micromarket.proof.cells import Stage
 from micromarket.proof.estimators.simplex import Array
 
 _TILTS = (-1.5, -0.5, 0.5, 1.5)  # standard deviations of a channel's effect
-_REPEATS = 4  # imagined results a draw
+_REPEATS = 6  # imagined results a draw
 _SPREAD = 0.7  # width of a tilt, standard deviations
 _MOST_CELLS = 40_000  # beyond, decisions are made on fewer tilts
 
@@ -51,15 +51,16 @@ def decisions(stage: Stage, limits: Budget) -> Array:
 
 
 def value_of_sample(values: Array, signals: Array, errors: Array, seed: int) -> tuple[float, float]:
-    """Expected gain of deciding after the results instead of before (Raiffa & Schlaifer 1961; Ades, Lu & Claxton 2004).
+    """Expected gain of deciding after the results instead of before (Raiffa & Schlaifer 1961).
 
-    Every draw in turn is the truth; it gives a noisy result, the other draws are weighed by how well they foretell
-    that result, the best decision under these weights is taken and judged by the truth. No draw foretells itself.
+    Every draw gives noisy results; what each decision is worth given the results is their regression on them (Strong,
+    Oakley, Brennan & Breeze 2015, *Medical Decision Making* 35:570), quadratic in every result. What results that
+    belong to other draws would seem to gain, by luck of the draws alone, is taken off.
 
     Parameters
     ----------
     values : array of shape (decisions, draws)
-        The first is what will be decided without a test, unless another is better on average.
+        The best on average is what will be decided without a test.
     signals : array of shape (results, draws)
         What each result would be without noise.
     errors : array of shape (results,)
@@ -73,16 +74,21 @@ def value_of_sample(values: Array, signals: Array, errors: Array, seed: int) -> 
     count = values.shape[1]
     if count < 20 or not len(errors):
         return 0.0, 0.0
-    before = int(np.argmax(values.mean(axis=1)))
+    edge = values - values[int(np.argmax(values.mean(axis=1)))]
     rng = np.random.default_rng([seed, 31])
+    noise = rng.standard_normal((_REPEATS, *signals.shape))
     scaled = signals / errors[:, None]
-    gained = np.zeros(count)
-    for _ in range(_REPEATS):
-        seen = scaled + rng.standard_normal(scaled.shape)
-        distance = ((seen[:, :, None] - scaled[:, None, :]) ** 2).sum(axis=0)
-        np.fill_diagonal(distance, np.inf)
-        weight = np.exp(-0.5 * (distance - distance.min(axis=1, keepdims=True)))
-        weight /= weight.sum(axis=1, keepdims=True)
-        chosen = np.argmax(values @ weight.T, axis=0)
-        gained += (values[chosen, np.arange(count)] - values[before]) / _REPEATS
-    return max(float(gained.mean()), 0.0), float(gained.std() / np.sqrt(count))
+    real = _gain(edge, scaled[None] + noise)
+    luck = np.mean([_gain(edge, scaled[:, rng.permutation(count)][None] + noise).mean() for _ in range(_REPEATS)])
+    worth = float(real.mean() - luck)
+    return max(worth, 0.0), float(real.std() / np.sqrt(count))
+
+
+def _gain(edge: Array, results: Array) -> Array:
+    """(repeats x draws,) expected gain of the best decision given ``results`` (repeats, results, draws)."""
+    y = results.transpose(1, 0, 2).reshape(results.shape[1], -1)
+    y = (y - y.mean(axis=1, keepdims=True)) / np.maximum(y.std(axis=1, keepdims=True), 1e-12)
+    design = np.vstack([np.ones(y.shape[1]), y, y**2 - 1]).T
+    stacked = np.tile(edge, (1, results.shape[0])).T
+    fitted = design @ np.linalg.lstsq(design, stacked, rcond=None)[0]
+    return np.asarray(fitted.max(axis=1))
