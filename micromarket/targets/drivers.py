@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _PRIOR_SD = 0.06  # of each driver's effect on a typical cell's year, before the data speak
-_FAR = 2.5  # robust standard deviations beyond which a driver, or a miss, counts no further
+_FAR, _CUT = 2.5, 4.0  # robust standard deviations beyond which a driver, and a miss, count no further
 NAMES = ("headroom", "headroom x coverage", "last growth", "size")
 
 
@@ -72,7 +72,7 @@ def driver_columns(
 
 
 def fit_drivers(columns: np.ndarray, actual: np.ndarray, predicted: np.ndarray, relative_sd: np.ndarray) -> Drivers:
-    """Ridge regression of the backtest's misses (logarithms, cut at 2.5 SD) on the drivers.
+    """Ridge regression of the backtest's misses (relative, cut at 4 SD) on the drivers.
 
     Parameters
     ----------
@@ -89,12 +89,12 @@ def fit_drivers(columns: np.ndarray, actual: np.ndarray, predicted: np.ndarray, 
     if use.sum() < 20:
         return Drivers(np.zeros(columns.shape[1]))
     x = standard(columns)[use]
-    miss = np.log(actual[use] / predicted[use])
+    miss = actual[use] / predicted[use] - 1  # not the logarithm: its mean falls with noise, so small cells would shrink
     sd = np.maximum(relative_sd[use], 1e-3)
     sd = sd * max(1.4826 * float(np.median(np.abs(miss - np.median(miss)) / sd)), 1e-3)
     weight = 1 / (sd**2 + np.median(sd) ** 2)  # small cells are noisy, yet what holds for them has to be learnt there
     middle = float(np.sum(weight * miss) / weight.sum())
-    miss = np.clip(miss - middle, -_FAR * sd, _FAR * sd)
+    miss = np.clip(miss - middle, -_CUT * sd, _CUT * sd)
     x = x - np.average(x, weights=weight, axis=0)
     effects = np.linalg.solve((x * weight[:, None]).T @ x + np.eye(x.shape[1]) / _PRIOR_SD**2, x.T @ (weight * miss))
     return Drivers(effects)
