@@ -242,9 +242,7 @@ def main() -> None:
     parser.add_argument("--markets", type=int, default=120)
     parser.add_argument("--customers", type=int, default=1500, help="a market, on average")
     parser.add_argument("--reserve", type=float, default=0.10, help="budget.test_reserve")
-    parser.add_argument(
-        "--always", action="store_true", help="run the best test even where the stage says it can't pay"
-    )
+    parser.add_argument("--paying", action="store_true", help="only where the stage says that the test pays")
     parser.add_argument("--results", type=Path, help="a file a company is left here, and not run again")
     a = parser.parse_args()
     rows = []

@@ -61,12 +61,20 @@ def _readout(args: argparse.Namespace) -> None:
         with open_dataset(read_settings(args.plan)) as dataset:
             if "region" in dataset.markets.columns:
                 regions = dataset.markets.set_index("market_id")["region"]
-    found = readout(args.run, args.actuals, regions, args.through)
+    from micromarket.proof.files import read_tests, sort_files, tests_in_words, write_experiments
+
+    files = sort_files(args.actuals)
+    found = readout(args.run, files.outcomes, regions, args.through)
+    tests = read_tests(args.run, files, args.through)
     if args.out is not None:
         from micromarket.exports import write_table
 
         write_table(found.to_frame(), args.out)
     print(found.to_text())
+    if tests:
+        print("\n" + tests_in_words(tests, found.currency))
+    if args.experiments is not None:
+        print(write_experiments(tests, args.experiments))
 
 
 def _field(args: argparse.Namespace) -> None:
@@ -162,12 +170,21 @@ def build_parser() -> argparse.ArgumentParser:
 
     readout = command("readout", _readout, "what a plan has brought so far, against its targets")
     readout.add_argument("run", metavar="RUN", help="a finished run folder")
-    readout.add_argument("--actuals", nargs="+", required=True, metavar="FILE", help="tables like outcomes")
+    readout.add_argument(
+        "--actuals",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="tables like outcomes; or a folder of outcomes…, spend… and tests… (tests designed elsewhere)",
+    )
     readout.add_argument("--plan", metavar="PLAN.yml", help="the company's plan.yml: regions as it has them now")
     readout.add_argument(
         "--through", type=_day, metavar="DAY", help="last day that the actuals cover (default: whole periods)"
     )
     readout.add_argument("--out", metavar="FILE", help="every level with band, causes and projection (csv or xlsx)")
+    readout.add_argument(
+        "--experiments", metavar="FILE", help="what tests found, as rows of the table experiments (csv)"
+    )
     _more_commands(command, common)
     return parser
 

@@ -151,14 +151,19 @@ def _counts(record: TestRecord, outcomes: pd.DataFrame) -> tuple[Array, int]:
     if mine.empty:
         raise InputError([Problem("outcomes", "markets of the test", "market_id")])
     day = pd.to_datetime(mine["period"]).dt.normalize()
-    window = np.zeros((len(markets), len(periods) - split))
-    at = pd.DatetimeIndex(periods[split:]).get_indexer(pd.DatetimeIndex(day))
+    starts = periods[split:]
+    step = pd.DateOffset(weeks=1) if record.frequency == "week" else pd.DateOffset(months=1)
+    ends = np.append(starts[1:].to_numpy(), (starts[-1] + step).to_datetime64())
+    at = np.searchsorted(starts.to_numpy(), day.to_numpy(), side="right") - 1
     row = markets.get_indexer(pd.Index(mine["market_id"].astype(str)))
-    known = (at >= 0) & (row >= 0)
+    known = (at >= 0) & (row >= 0) & (day.to_numpy() < ends[-1])
     values = np.nan_to_num(pd.to_numeric(mine["new_customers"], errors="coerce").to_numpy(float))
+    window = np.zeros((len(markets), len(starts)))
     np.add.at(window, (row[known], at[known]), values[known])
-    seen = np.zeros(window.shape[1], dtype=bool)
-    seen[at[known]] = True
+    days = pd.DataFrame({"at": at[known], "day": day[known]}).groupby("at")["day"].agg(["nunique", "max"])
+    seen = np.zeros(len(starts), dtype=bool)
+    whole = days["max"].to_numpy() + np.timedelta64(1, "D") >= ends[days.index.to_numpy()]
+    seen[days.index.to_numpy()] = (days["nunique"].to_numpy() == 1) | whole  # days: once the last one is there
     return np.column_stack([np.array(record.history, dtype=float), window]), int((~seen).sum())
 
 
