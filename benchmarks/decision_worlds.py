@@ -107,7 +107,8 @@ def decide(known: Known, targets: bool = True) -> Decided:
     """Response, budget and targets, as the notebooks call them."""
     k = known
     response = estimate_response(k.data, k.potential.scores, k.value.markets, k.settings, experiments=k.experiments)
-    budget = plan_budget(k.data, response, k.value.markets, k.potential.scores, k.settings, field_notes=k.field_notes)
+    budget = plan_budget(k.data, response, k.value.markets, k.potential.scores, k.settings, field_notes=k.field_notes,
+                         segments=k.value.acquisition.segments)  # fmt: skip
     if not targets:
         return Decided(response, budget, None)
     aims = set_targets(k.data, k.value.cells, k.potential.scores, budget.budget, k.settings, field_notes=k.field_notes)

@@ -126,6 +126,11 @@ ARTEFACTS: dict[str, Artefact] = {
         " channel won whom); cac: money per customer won, with its 90% range; payback_months: empty where the margin"
         " does not repay within the horizon; groups of few new customers have their numbers empty",
     ),
+    "channel_segments": Artefact(
+        "value", "work/channel_segments.parquet", ("market_id", "channel", "segment"),
+        _columns("market_id channel segment share new_customer_clv"),
+        "share of each segment in what a channel wins in a market (adds up to 1), and what such a customer is worth",
+    ),
     "value_holdout": Artefact(
         "value", "work/value_holdout.parquet", ("market_id",), _columns("market_id predicted actual low high"),
         "purchases (contracts: departures) of known customers in the hidden end of the history, predicted with its 90%"
@@ -178,7 +183,17 @@ ARTEFACTS: dict[str, Artefact] = {
         "response", "work/curve_draws.parquet", ("market_id", "channel"), _columns("market_id channel"),
         "columns d000, d001, …: joint posterior draws of the amplitude, same rows and order as curves",
     ),
+    "half_draws": Artefact(
+        "response", "work/half_draws.parquet", ("channel",), _columns("channel"),
+        "columns d000, d001, …: factor of half_spend in the same draws, by channel",
+    ),
     # --- allocation, targets, funnel, tests ------------------------------------------------------------------------
+    "budget_segments": Artefact(
+        "allocation", "tables/budget_segments.parquet", ("market_id", "segment"),
+        _columns("market_id segment incremental_customers incremental_value"),
+        "what the recommended budget brings more than today's, by market and segment; absent where it isn't known whom"
+        " the channels win",
+    ),
     "budget": Artefact(
         "allocation", "tables/budget.parquet", ("market_id", "channel"),
         _columns("market_id channel current recommended change incremental_customers incremental_value value_low"

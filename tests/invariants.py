@@ -81,7 +81,9 @@ def make(plan: Path, run_dir: Path) -> tuple[Plan, Settings]:
     scores = workspace.read_if_there("scores")
     response = estimate_response(data, scores, value.markets, settings, experiments=experiments)
     response.write(workspace)
-    allocation = plan_budget(data, response, value.markets, scores, settings, field_notes=notes)
+    allocation = plan_budget(
+        data, response, value.markets, scores, settings, field_notes=notes, segments=value.acquisition.segments
+    )
     allocation.write(workspace)
     targets = set_targets(data, value.cells, scores, allocation.budget, settings, field_notes=notes)
     targets.write(workspace)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from micromarket.allocation.promise import (
     shadow_prices,
 )
 from micromarket.allocation.reasons import reasons
+from micromarket.allocation.segments import by_segment, relative_value
 from micromarket.allocation.solver import Allocation
 from micromarket.allocation.stacking import Stacked, stack
 from micromarket.config import Settings
@@ -55,15 +56,19 @@ class BudgetResult:
     ``beside``: market_id, channel, and money of the plans that stand beside the recommended one: ``cautious`` (less
     risk, half the moves), ``free`` (no limits but the total and blocked markets), ``considered`` (the optimum within
     the limits, whether it was recommended or turned down). Not written: the notes hold what each brings.
+    ``segments``: artefact budget_segments, ``None`` where it isn't known whom the channels win.
     """
 
     budget: pd.DataFrame | None
     notes: Notes
     beside: pd.DataFrame | None = None
+    segments: pd.DataFrame | None = None
 
     def write(self, workspace: Workspace) -> None:
         if self.budget is not None:
             workspace.write("budget", self.budget)
+        if self.segments is not None:
+            workspace.write("budget_segments", self.segments)
         workspace.write_notes("allocation", self.notes)
 
 
@@ -74,6 +79,7 @@ def plan_budget(
     scores: pd.DataFrame | None,
     settings: Settings,
     field_notes: pd.DataFrame | None = None,
+    segments: pd.DataFrame | None = None,
 ) -> BudgetResult:
     """Moves money to where it brings most value within the limits of ``settings.budget``, if that clearly pays.
 
@@ -89,6 +95,8 @@ def plan_budget(
         ``headroom`` (customers): one account of where money works better.
     field_notes : DataFrame, optional
         Markets with an unexpired note of kind ``blocked`` keep their money.
+    segments : DataFrame, optional
+        Artefact channel_segments: whom each channel wins, and so what its new customers are worth.
 
     Returns
     -------
@@ -111,6 +119,9 @@ def plan_budget(
     value, _ = new_customer_value(value_markets, tuple(markets))
     blocked = blocked_markets(field_notes, settings.as_of)
     cells = build_cells(data, response.curves, value, markets, blocked)
+    names = np.array(cells.markets)[cells.market], np.array(cells.channels)[cells.channel]
+    relative = relative_value(segments, *names, cells.value)
+    cells = replace(cells, value=cells.value * relative)
     limits, current_total = settings.budget, float(cells.current.sum())
     total = round(current_total if limits.total is None else float(limits.total), 2)
     if not current_total > 0:
@@ -119,6 +130,7 @@ def plan_budget(
         )
     half = getattr(response, "half_draws", None)
     draws = joint_draws(cells, response.curve_draws, value_markets, settings.seed, half)
+    draws = replace(draws, relative=relative)
     stacked = _stacked(data, response, scores, cells, draws, settings.seed)
     cells, draws = stacked.cells, stacked.draws
     kept_spend = neutral(cells, limits, total)
@@ -141,7 +153,7 @@ def plan_budget(
     numbers["stacking"] = stacked.numbers
     notes = notes_of(cells, settings, numbers, best, spend, total, pays or moved == 0, odds, none, blocked)
     keys = table[["market_id", "channel"]]
-    return BudgetResult(table, notes, keys.assign(**others, considered=best_spend))
+    return BudgetResult(table, notes, keys.assign(**others, considered=best_spend), by_segment(segments, table))
 
 
 def _stacked(

@@ -40,6 +40,8 @@ class Draws:
         Money now.
     width : float
         Part of a gain's spread that is believed (see :func:`.promise.interval`).
+    relative : array (cells,) or float
+        Value of a cell's new customer over that of its market's usual one.
     """
 
     amplitude: Array
@@ -48,9 +50,15 @@ class Draws:
     market: NDArray[np.int64]
     current: Array
     width: float = 1.0
+    relative: Array | float = 1.0
 
     def __len__(self) -> int:
         return self.amplitude.shape[1]
+
+    def worth(self, part: NDArray[np.int64]) -> Array:
+        """Money per new customer of some cells, (cells, draws)."""
+        relative = np.broadcast_to(np.asarray(self.relative, dtype=float), self.current.shape)[part]
+        return self.value[self.market[part]] * relative[:, None]
 
     def _moved(self, spend: Array, against: Array) -> Iterator[tuple[NDArray[np.int64], Array]]:
         """Cells whose money differs, and customers that the difference brings there, (cells, draws), part by part."""
@@ -64,7 +72,7 @@ class Draws:
         """Money by draw that ``spend`` brings more than ``against`` (default: today's money), arrays (cells,)."""
         out = np.zeros(len(self))
         for part, customers in self._moved(spend, self.current if against is None else against):
-            out += (customers * self.value[self.market[part]]).sum(axis=0)
+            out += (customers * self.worth(part)).sum(axis=0)
         return out
 
     def customers(self, spend: Array) -> Array:
@@ -84,7 +92,7 @@ class Draws:
         out["sure"] = np.full(len(spend), 0.5)
         usual = self._usual_return()
         for part, customers in self._moved(spend, self.current):
-            money = customers * self.value[self.market[part]]
+            money = customers * self.worth(part)
             out["customers"][part], out["value"][part] = customers.mean(axis=1), money.mean(axis=1)
             out["low"][part], out["high"][part] = np.quantile(money, [0.05, 0.95], axis=1)
             out["sure"][part] = (money > (spend - self.current)[part, None] * usual).mean(axis=1)
@@ -106,7 +114,7 @@ class Draws:
         total = np.zeros(len(self))
         for part in np.array_split(np.arange(len(self.current)), max(-(-len(self.current) // CHUNK), 1)):
             x, half = self.current[part, None], self.half_spend[part]
-            total += (self.amplitude[part] * self.value[self.market[part]] * x * half / (x + half) ** 2).sum(axis=0)
+            total += (self.amplitude[part] * self.worth(part) * x * half / (x + half) ** 2).sum(axis=0)
         return total / max(float(self.current.sum()), 1e-300)
 
 
@@ -174,5 +182,5 @@ def risk_adjusted(cells: Cells, draws: Draws, aversion: float, spend: Array) -> 
     centred = (gains - gains.mean()) / sd / len(gains)
     covariance = np.empty(len(cells.current))
     for part in np.array_split(np.arange(len(covariance)), max(len(covariance) // CHUNK, 1)):
-        covariance[part] = (draws.amplitude[part] * draws.value[cells.market[part]]) @ centred
+        covariance[part] = (draws.amplitude[part] * draws.worth(part)) @ centred
     return np.maximum(cells.value * cells.amplitude - aversion * covariance, 0.0)

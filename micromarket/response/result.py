@@ -13,6 +13,8 @@ from micromarket.notes import Notes
 from micromarket.response.transform import Array
 from micromarket.workspace import Workspace
 
+TABLES = ("response", "curves", "curve_draws", "half_draws")
+
 
 @dataclass(frozen=True)
 class ResponseResult:
@@ -31,11 +33,16 @@ class ResponseResult:
     half_draws: pd.DataFrame | None = None
 
     def write(self, workspace: Workspace) -> None:
-        for name in ("response", "curves", "curve_draws"):
+        for name in TABLES:
             table = getattr(self, name)
             if table is not None:
                 workspace.write(name, table)
         workspace.write_notes("response", self.notes)
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> ResponseResult:
+        """What :meth:`write` left; tables that aren't there are ``None``."""
+        return cls(**{name: workspace.read_if_there(name) for name in TABLES}, notes=workspace.notes("response"))
 
 
 @dataclass(frozen=True)

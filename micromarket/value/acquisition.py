@@ -22,6 +22,7 @@ from micromarket.notes import Assumption
 from micromarket.value import summaries as s
 from micromarket.value.acquisition_cost import margin_paths
 from micromarket.value.acquisition_levels import Level, Values, levels_from_costs, levels_from_spend
+from micromarket.value.channel_segments import channel_segments
 from micromarket.value.customers_won import Purchased, costs_on_record, spend_and_customers
 from micromarket.value.model import CellModel
 from micromarket.value.money import Weights
@@ -35,7 +36,8 @@ _SHOWN_TO_PEOPLE = COLUMNS[5:]  # from new_customers on: empty where the group i
 class AcquisitionResult:
     """``table``: the artefact value_acquisition, small groups emptied; ``market_cost`` (money per customer won, all
     spend over all customers) and ``market_payback`` (months) by market in the order of the cells' markets, none
-    emptied: for the stages after, not for people. ``numbers``: see :func:`acquisition_economics`."""
+    emptied: for the stages after, not for people; ``segments``: artefact channel_segments, where channels and segments
+    of new customers are known. ``numbers``: see :func:`acquisition_economics`."""
 
     table: pd.DataFrame
     market_cost: np.ndarray
@@ -43,9 +45,12 @@ class AcquisitionResult:
     numbers: dict[str, Any] = field(default_factory=dict)
     assumptions: tuple[Assumption, ...] = ()
     warnings: tuple[str, ...] = ()
+    segments: pd.DataFrame | None = None
 
     def write(self, workspace: Workspace) -> None:
         workspace.write("value_acquisition", self.table)
+        if self.segments is not None:
+            workspace.write("channel_segments", self.segments)
 
 
 def acquisition_economics(
@@ -101,7 +106,8 @@ def acquisition_economics(
     if observed:
         warnings.append("When a new customer's margin pays for winning it isn't known: value here is the past's.")
     return AcquisitionResult(
-        table, market.cost.mean, market.payback, numbers, tuple(assumptions), tuple(warnings)
+        table, market.cost.mean, market.payback, numbers, tuple(assumptions), tuple(warnings),
+        channel_segments(bought, cells, weights.of_new, worth),
     )  # fmt: skip
 
 
