@@ -67,6 +67,7 @@ def gini(values: np.ndarray) -> float:
 def judged(world: World, target: np.ndarray) -> dict[str, float]:
     """One rule's targets at the common goal. Correlations: means over possible years, of attainment as it comes out."""
     target = at_goal(world, target)
+    last = np.maximum(world.last, 1.0)  # somewhere nothing was sold
     odds = world.odds(target)
     attained = world.outcomes[:100] / np.maximum(target, 1e-9)
 
@@ -79,11 +80,11 @@ def judged(world: World, target: np.ndarray) -> dict[str, float]:
         "p90": float(np.quantile(odds, 0.9)),
         "hit": float((attained >= 1).mean()),
         "within_20": float(((attained >= 0.8) & (attained <= 1.2)).mean()),
-        "size": goes_with(np.log(world.last)),
-        "headroom": goes_with(np.log(world.potential / world.last)),
-        "growth": goes_with(world.growth),
+        "size": goes_with(np.log(last)),
+        "headroom": goes_with(np.log(world.potential / last)),
+        "growth": goes_with(np.clip(world.growth, -1, 5)),
         "true_headroom": goes_with(world.headroom),
-        "gini_stretch": gini(target / world.last),
+        "gini_stretch": gini(target / last),
         "error": float(np.abs(target - world.mean).sum() / world.mean.sum()),
     }
 

@@ -41,6 +41,9 @@ NUMBERS = {
     "response": "current_spend effect effect_low effect_high marginal_return",
     "budget": "current recommended change incremental_customers incremental_value value_low value_high marginal_return",
     "targets": "new_customers revenue margin p_attain",
+    "target_limits": "low high forecast sd skew sd_company sd_region sd_luck sd_luck_company each",
+    "capacity": "reps wanted target change reps_after",
+    "scoreboard": "new_customers revenue margin margin_new later_margin contribution win_value",
     "funnel": "leads won",
     "pipeline": "expected_wins expected_low expected_high needed weekly_need",
     "lead_channels": "leads won lag_days leads_due",
@@ -53,6 +56,7 @@ ORDERED = {
     "response": [("effect_low", "effect", "effect_high")],
     "budget": [("value_low", "incremental_value", "value_high")],
     "pipeline": [("expected_low", "expected_wins", "expected_high")],
+    "target_limits": [("low", "low", "high")],
 }
 NOT_NEGATIVE = {
     "scores": "customers penetration share potential_customers headroom",
@@ -60,6 +64,8 @@ NOT_NEGATIVE = {
     "response": "current_spend",
     "budget": "current recommended",
     "targets": "new_customers revenue p_attain",
+    "target_limits": "low high forecast sd",
+    "capacity": "reps wanted target reps_after",
     "funnel": "leads mql sal sql won",
     "pipeline": "open_leads expected_low needed waiting overdue accepted rejected",
     "lead_channels": "leads won lag_days leads_due",

@@ -216,32 +216,37 @@ def _by_cell(
 
 
 def _limits(
-    data: MarketData, scores: pd.DataFrame | None, cells: pd.DataFrame, wanted: np.ndarray, mix: np.ndarray,
+    data: MarketData, scores: pd.DataFrame | None, cells: pd.DataFrame, wanted: np.ndarray,
     recent: np.ndarray, kept_customers: np.ndarray, years: float,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Most new customers over the plan per cell: what reps can win, and what potential leaves (count, inf: unknown).
 
-    Both bind a market as a whole: its segments share what there is in proportion to what they want.
+    Potential binds a market as a whole, reps the territory whose markets they work: what is inside shares what there is
+    in proportion to what it wants.
     """
-    market = cells["market_id"]
-    codes, names = pd.factorize(market)
-    # who won more last year than what is stated has shown that it doesn't bind
-    shown = np.bincount(codes, recent) * years
-    asked = np.bincount(codes, wanted)
-
-    def over_segments(limit: np.ndarray) -> np.ndarray:
-        limit = np.where(np.isnan(limit), np.inf, np.maximum(limit, shown))
-        tight = limit < asked
-        held = wanted * np.where(tight, limit / np.maximum(asked, 1e-12), 1.0)[codes]
-        return np.where(tight[codes], held, wanted + mix * np.where(np.isinf(limit), np.inf, limit - asked)[codes])
-
     columns = data.markets.drop_duplicates("market_id").set_index("market_id")
     unknown = pd.Series(np.nan, index=columns.index)
-    reps = over_segments(pd.to_numeric(columns.get("capacity", unknown)).reindex(names).to_numpy(float) * years)
+
+    def shared(codes: np.ndarray, limit: np.ndarray) -> np.ndarray:
+        # who won more last year than what is stated has shown that it doesn't bind
+        limit = np.where(np.isnan(limit), np.inf, np.maximum(limit, np.bincount(codes, recent) * years))
+        asked = np.bincount(codes, wanted)
+        tight = limit < asked
+        part = (wanted + 1e-9) / np.bincount(codes, wanted + 1e-9)[codes]
+        held = wanted * np.where(tight, limit / np.maximum(asked, 1e-12), 1.0)[codes]
+        return np.where(tight[codes], held, wanted + part * (limit - asked)[codes])
+
+    markets, names = pd.factorize(cells["market_id"])
+    capacity = pd.to_numeric(columns.get("capacity", unknown)).astype(float) * years
+    alone = pd.Series([f"market {m}" for m in columns.index], index=columns.index, dtype=object)
+    named = columns.get("territory", unknown).astype(object)
+    at = ("territory " + named.map(str)).where(named.notna() & capacity.notna(), alone)
+    territory, order = pd.factorize(cells["market_id"].map(at))
+    reps = shared(territory, capacity.groupby(at).sum(min_count=1).reindex(order).to_numpy(float))
     if scores is None:
         return reps, np.full(len(cells), np.inf)
     potential = pd.to_numeric(scores.set_index("market_id")["potential_customers"]).reindex(names).to_numpy(float)
-    return reps, over_segments(POTENTIAL_USED * potential - np.bincount(codes, kept_customers))
+    return reps, shared(markets, POTENTIAL_USED * potential - np.bincount(markets, kept_customers))
 
 
 def forecast_cells(
@@ -304,7 +309,7 @@ def forecast_cells(
     recent = past.new[:, -12:].mean(axis=1) * 12
     kept = past.active[:, -1] * retention ** (12 * years)
     wanted = np.maximum(new + extra, 0.0)
-    reps, room = _limits(data, scores, past.cells, wanted, mix, recent, kept, years)
+    reps, room = _limits(data, scores, past.cells, wanted, recent, kept, years)
     allowed = np.minimum(wanted, np.minimum(reps, room))
     change = allowed - new
     mu_path = np.maximum(path + (each * change)[:, None] * _ramp(when, paths.profile, calendar.weights), 0.0)

@@ -74,7 +74,8 @@ def company_path(totals: np.ndarray, horizon: np.ndarray) -> np.ndarray:
         span = min(12, n - 12)
         before = totals[n - 12 - span : n - 12].sum()
         after = totals[n - span :].sum()
-        growth = float(np.clip(after / before - 1, -0.5, 1.0)) * span / (span + 3) if before > 0 else 0.0
+        # a whole year's growth counts in full, before the damping; of a few months' only their part of a year
+        growth = float(np.clip(after / before - 1, -0.5, 1.0)) * span / 12 if before > 0 else 0.0
     years = np.maximum(np.ceil(horizon / 12), 0).astype(int)
     carried = _GROWTH_DAMPING * (1 - _GROWTH_DAMPING**years) / (1 - _GROWTH_DAMPING)
     return totals[np.clip(n - 1 + horizon - 12 * years, 0, n - 1)] * (1 + growth) ** carried

@@ -9,6 +9,9 @@ import pandas as pd
 from scipy.special import ndtr
 
 _Z90 = 1.6448536269514722
+_STANDS = (
+    0.7  # of a level's error is there from the start, the rest comes as the period goes; chosen on simulated worlds
+)
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,13 @@ class Beliefs:
 
 
 def _to_date(part: float) -> float:
-    """Variance of a level's error to date, in units of the whole period's: half stands from the start, half walks."""
-    return part**2 / 2 + part**3 / 2
+    """Variance of a level's error to date, in units of the whole period's: part stands from the start, part walks."""
+    return _STANDS * part**2 + (1 - _STANDS) * part**3
 
 
 def _with_end(part: float) -> float:
     """Covariance of the same with the whole period's: ``∫₀ᶠ∫₀¹ min(s, t) = f²/2 - f³/6`` for what walks."""
-    return part / 2 + 1.5 * (part**2 / 2 - part**3 / 6)
+    return _STANDS * part + (1 - _STANDS) * 3 * (part**2 / 2 - part**3 / 6)
 
 
 def outlook(
@@ -89,8 +92,8 @@ def outlook(
 
     Notes
     -----
-    Errors of a cell, its region and the company are Gaussian: a level (half known badly from the start, half a walk
-    through the period) and luck of single months. Cells learn from each other through what they share: the posterior
+    Errors of a cell, its region and the company are Gaussian: a level (mostly known badly from the start, partly a
+    walk through the period) and luck of single months. Cells learn from each other through what they share: the posterior
     given all of them, by Woodbury's identity (Rasmussen and Williams 2006, ch. 2 and A.3).
     """
     groups = int(codes.max()) + 1 if len(codes) else 0
