@@ -61,7 +61,7 @@ def _readout(args: argparse.Namespace) -> None:
         with open_dataset(read_settings(args.plan)) as dataset:
             if "region" in dataset.markets.columns:
                 regions = dataset.markets.set_index("market_id")["region"]
-    from micromarket.proof.files import read_tests, sort_files, tests_in_words, write_experiments
+    from micromarket.proof.files import read_tests, readouts_in_words, sort_files, write_experiments
 
     files = sort_files(args.actuals)
     found = readout(args.run, files.outcomes, regions, args.through)
@@ -72,7 +72,7 @@ def _readout(args: argparse.Namespace) -> None:
         write_table(found.to_frame(), args.out)
     print(found.to_text())
     if tests:
-        print("\n" + tests_in_words(tests, found.currency))
+        print("\n" + readouts_in_words(tests, found.currency))
     if args.experiments is not None:
         print(write_experiments(tests, args.experiments))
 

@@ -104,6 +104,11 @@ def design_holdout(
     trials = trials_of(stage, settings, settings.tests.channels)
     if not trials:
         return _refused(data, "No channel has money today in markets where the plan would keep or raise it.")
+    forced = np.isin(np.array(stage.curves.markets), list(settings.tests.force_in))
+    trials = [t for t in trials if t.eligible[forced].all()]
+    if not trials:
+        return _refused(data, "The markets that must take part (tests.force_in) cannot all take part in one test: the"
+                        " plan moves them in different directions, blocks them, or has no money there.")  # fmt: skip
     ground = ground_of(stage, history, data, budget, scores, settings)
     decays = {str(c["channel"]): float(c["decay"]) for c in numbers.get("channels") or []
               if c.get("decay") is not None}  # fmt: skip

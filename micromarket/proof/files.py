@@ -79,7 +79,7 @@ def read_tests(run: str | Path, files: Files, through: dt.date | None = None) ->
     return [read_test(record, outcomes, spend) for record in records]
 
 
-def tests_in_words(readouts: Sequence[TestReadout], currency: str) -> str:
+def readouts_in_words(readouts: Sequence[TestReadout], currency: str) -> str:
     """All of them, for the terminal."""
     return "\n\n".join(in_words(found, currency) for found in readouts)
 

@@ -46,7 +46,7 @@ class Layout:
         return int(self.treated[0].sum())
 
 
-def make_blocks(features: Array, groups: NDArray[np.str_], size: int) -> Ints:
+def make_blocks(features: Array, groups: NDArray[np.str_], size: int, first: NDArray[np.bool_] | None = None) -> Ints:
     """Blocks of ``size`` like markets within a group; -1: left over.
 
     Parameters
@@ -55,17 +55,20 @@ def make_blocks(features: Array, groups: NDArray[np.str_], size: int) -> Ints:
         The first decides who is looked at first (largest first); distances are Euclidean, so scale them before.
     groups : array of shape (markets,)
         Peer group of each market.
+    first : bool array of shape (markets,), optional
+        Markets that must not be left over.
     """
+    early = np.zeros(len(features), dtype=bool) if first is None else first
     blocks, number = np.full(len(features), -1), 0
     for group in np.unique(groups):
         free = [int(i) for i in np.flatnonzero(groups == group)]
-        free.sort(key=lambda i: (-features[i, 0], i))
+        free.sort(key=lambda i: (not early[i], -features[i, 0], i))
         while len(free) >= size:
-            first = free.pop(0)
+            one = free.pop(0)
             near = free[: 4 * size]
-            distance = ((features[near] - features[first]) ** 2).sum(axis=1)
+            distance = ((features[near] - features[one]) ** 2).sum(axis=1)
             chosen = [near[k] for k in np.argsort(distance, kind="stable")[: size - 1]]
-            for i in (first, *chosen):
+            for i in (one, *chosen):
                 blocks[i] = number
             free = [i for i in free if i not in chosen]
             number += 1

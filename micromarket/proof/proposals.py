@@ -128,7 +128,8 @@ def in_blocks(
     dear = _loss(trials, ground)
     steady = dear <= np.median(dear[rows])  # blocks of markets where a test costs little come apart from dear ones
     groups = np.char.add(ground.groups, np.where(steady, "|0", "|1"))
-    inner = make_blocks(ground.features[rows], groups[rows], cells + controls)
+    forced = np.isin(np.array(ground.history.markets), list(ground.rules.force_in))
+    inner = make_blocks(ground.features[rows], groups[rows], cells + controls, forced[rows])
     blocks = np.full(len(open_), -1)
     blocks[rows] = inner
     blocks = _within_caps(blocks, trials, ground, after, part, dear)
@@ -204,7 +205,7 @@ def _within_caps(blocks: Ints, trials: tuple[Trial, ...], ground: Ground, after:
             spent, held = spent + most[b], held + volume[b]
     taken = taken[: max(int(np.ceil(part * len(taken))), min(MIN_BLOCKS, len(taken)))]
     new = np.full(number + 1, -1)
-    new[np.sort(taken)] = np.arange(len(taken))
+    new[np.sort(np.array(taken, dtype=np.int64))] = np.arange(len(taken))
     return np.where(inside, new[blocks], -1)
 
 

@@ -23,14 +23,19 @@ def figures(proposal: Proposal, frequency: str) -> dict[str, Any]:
     cells = []
     for i, (trial, tested) in enumerate(zip(proposal.trials, proposal.backtests, strict=True)):
         expected, low, high = proposal.expected(i)
-        seen = tested.detectable
+        seen, fall = tested.detectable, expected < 0
+
+        def shown(lift: float, fall: bool = fall) -> float:
+            """A fall shows like the rise that undoes it."""
+            return lift / (1 + lift) if fall and np.isfinite(lift) else lift
+
         cells.append({
             "cell": trial.name, "text": trial.text, "factor": trial.factor,
             "treated": int((proposal.arms == i + 1).sum()), "expected_lift": expected, "expected_low": low,
-            "expected_high": high, "minimum_detectable_lift": seen if np.isfinite(seen) else None,
+            "expected_high": high, "minimum_detectable_lift": shown(seen) if np.isfinite(seen) else None,
             "power": tested.at(expected), "error": tested.error, "false_positives": tested.false_positives,
             "estimator": tested.method.text, "periods_before": tested.method.before,
-            "power_curve": [{"lift": float(a), "power": float(b)}
+            "power_curve": [{"lift": shown(float(a)), "power": float(b)}
                             for a, b in zip(tested.lifts, tested.power, strict=True)],
         })  # fmt: skip
     first = cells[0]

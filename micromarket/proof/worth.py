@@ -54,8 +54,8 @@ def value_of_sample(values: Array, signals: Array, errors: Array, seed: int) -> 
     """Expected gain of deciding after the results instead of before (Raiffa & Schlaifer 1961).
 
     Every draw gives noisy results; what each decision is worth given the results is their regression on them (Strong,
-    Oakley, Brennan & Breeze 2015, *Medical Decision Making* 35:570), quadratic in every result. What results that
-    belong to other draws would seem to gain, by luck of the draws alone, is taken off.
+    Oakley, Brennan & Breeze 2015, *Medical Decision Making* 35:570), quadratic in every result. One half of the draws
+    says which decision is best after which results, the other what that brings: luck of the draws earns nothing.
 
     Parameters
     ----------
@@ -76,19 +76,20 @@ def value_of_sample(values: Array, signals: Array, errors: Array, seed: int) -> 
         return 0.0, 0.0
     edge = values - values[int(np.argmax(values.mean(axis=1)))]
     rng = np.random.default_rng([seed, 31])
-    noise = rng.standard_normal((_REPEATS, *signals.shape))
     scaled = signals / errors[:, None]
-    real = _gain(edge, scaled[None] + noise)
-    luck = np.mean([_gain(edge, scaled[:, rng.permutation(count)][None] + noise).mean() for _ in range(_REPEATS)])
-    worth = float(real.mean() - luck)
-    return max(worth, 0.0), float(real.std() / np.sqrt(count))
+    parts = []
+    for _ in range(_REPEATS):
+        design = _design(scaled + rng.standard_normal(scaled.shape))
+        order = rng.permutation(count)
+        for here, there in ((order[: count // 2], order[count // 2 :]), (order[count // 2 :], order[: count // 2])):
+            rule, judge = (np.linalg.lstsq(design[half], edge[:, half].T, rcond=None)[0] for half in (here, there))
+            chosen = np.argmax(design[there] @ rule, axis=1)
+            parts.append((design[there] @ judge)[np.arange(len(there)), chosen])
+    gained = np.concatenate(parts)
+    return max(float(gained.mean()), 0.0), float(gained.std() / np.sqrt(count))
 
 
-def _gain(edge: Array, results: Array) -> Array:
-    """(repeats x draws,) expected gain of the best decision given ``results`` (repeats, results, draws)."""
-    y = results.transpose(1, 0, 2).reshape(results.shape[1], -1)
-    y = (y - y.mean(axis=1, keepdims=True)) / np.maximum(y.std(axis=1, keepdims=True), 1e-12)
-    design = np.vstack([np.ones(y.shape[1]), y, y**2 - 1]).T
-    stacked = np.tile(edge, (1, results.shape[0])).T
-    fitted = design @ np.linalg.lstsq(design, stacked, rcond=None)[0]
-    return np.asarray(fitted.max(axis=1))
+def _design(results: Array) -> Array:
+    """(draws, columns) one, and every result with its square, standardised."""
+    y = (results - results.mean(axis=1, keepdims=True)) / np.maximum(results.std(axis=1, keepdims=True), 1e-12)
+    return np.vstack([np.ones(y.shape[1]), y, y**2 - 1]).T

@@ -36,8 +36,8 @@ def power_curves(cells: Sequence[Mapping[str, Any]], height_mm: float = 62) -> b
             if seen is not None:
                 panel.scatter([seen], [0.8], s=28, color=WARM, zorder=4)
                 words = f"{percent(sign * seen, 1, sign=True)} shows in 80%"
-                panel.annotate(words, (seen, 0.8), (0, -13), textcoords="offset points", fontsize=8, fontweight=600,
-                               color=WARM, ha="left" if seen < 0.55 * right else "right")  # fmt: skip
+                panel.annotate(words, (seen, 0.8), (-6, 6), textcoords="offset points", fontsize=8, fontweight=600,
+                               color=WARM, ha="right" if seen > 0.45 * right else "left")  # fmt: skip
             panel.set_xlim(0, right)
             panel.set_ylim(0, 1.1)
             panel.set_title(label(cell["text"], 34), fontsize=9, fontweight=600, loc="left", pad=8)
@@ -47,7 +47,7 @@ def power_curves(cells: Sequence[Mapping[str, Any]], height_mm: float = 62) -> b
             panel.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
             panel.grid(color=LINE)
             panel.set_xlabel("True change of new customers")
-        panels[0].set_ylabel("Chance that the test calls it clear")
+        panels[0].set_ylabel("Chance to call it clear")
         return to_svg(figure)
 
 
