@@ -93,8 +93,8 @@ def outlook(
     Notes
     -----
     Errors of a cell, its region and the company are Gaussian: a level (mostly known badly from the start, partly a
-    walk through the period) and luck of single months. Cells learn from each other through what they share: the posterior
-    given all of them, by Woodbury's identity (Rasmussen and Williams 2006, ch. 2 and A.3).
+    walk through the period) and luck of single months. Cells learn from each other through what they share: the
+    posterior given all of them, by Woodbury's identity (Rasmussen and Williams 2006, ch. 2 and A.3).
     """
     groups = int(codes.max()) + 1 if len(codes) else 0
     load, own, luck = beliefs.loadings, beliefs.own**2, beliefs.luck**2
