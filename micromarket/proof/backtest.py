@@ -132,7 +132,7 @@ def controls_of(method: Method, layout: Layout, before: Array, after: int) -> Co
     return fit_controls(part, layout.treated, after, layout.banned, proportional=method.name == "ratio")
 
 
-def backtest(method: Method, layout: Layout, counts: Array, after: int) -> Backtest | None:
+def backtest(method: Method, layout: Layout, counts: Array, after: int, lifts: Array = LIFTS) -> Backtest | None:
     """Slides the window over the history; ``None`` where fewer than three fit.
 
     Every statistic is linear in the effect, so one pass over the windows gives the whole power curve: the drawn lot's
@@ -148,10 +148,10 @@ def backtest(method: Method, layout: Layout, counts: Array, after: int) -> Backt
         # sets take seconds where there are many windows: a few say as much, they overlap anyway
         few = splits[:: -(-len(splits) // 8)]
         offsets, slopes, error = _set_statistics(method, layout, counts, after, few, seen)
-    lots, total = offsets.shape[1], len(LIFTS)
+    lots, total = offsets.shape[1], len(lifts)
     power = np.zeros(total)
     drawn = np.zeros(len(offsets))
-    for k, lift in enumerate(LIFTS):
+    for k, lift in enumerate(lifts):
         effect = np.log1p(lift) if method.name == "ancova" else lift
         for w in range(len(offsets)):
             moved = np.abs(offsets[w][:, None] + effect * slopes[w])
@@ -163,7 +163,7 @@ def backtest(method: Method, layout: Layout, counts: Array, after: int) -> Backt
     mine_first = float(drawn.mean())
     monotone = np.maximum.accumulate(power)
     return Backtest(
-        method, after, error, LIFTS, monotone, float(power[0]), mine_first, len(offsets), 1 / lots
+        method, after, error, lifts, monotone, float(power[0]), mine_first, len(offsets), 1 / lots
     )  # fmt: skip
 
 

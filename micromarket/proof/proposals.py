@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micromarket.config import Tests
-from micromarket.proof.backtest import ALPHA, Backtest, Method, backtest, choose_method
+from micromarket.proof.backtest import ALPHA, LIFTS, Backtest, Method, backtest, choose_method
 from micromarket.proof.buffers import apart
 from micromarket.proof.cells import Stage, Trial
 from micromarket.proof.estimators.ancova import Ints
@@ -219,7 +219,7 @@ def _judged(
             found = choose_method(layout, history.counts, after + cool, history.frequency)
         else:
             name = "ancova" if layout.blocks is not None else "control"
-            found = backtest(Method(name, _MIDDLE[history.frequency]), layout, history.counts, after + cool)
+            found = backtest(Method(name, _MIDDLE[history.frequency]), layout, history.counts, after + cool, LIFTS[:1])
         if found is None or found.smallest > ALPHA:
             return None
         tests.append(found)

@@ -1,15 +1,13 @@
-"""What is to be delivered and how it will be proven: targets, funnel, plays, tests."""
+"""What is to be delivered: targets, funnel, plays."""
 
 from __future__ import annotations
 
-import datetime as dt
-
 import pandas as pd
 
-from micromarket.formats import chance, compact, count, day, finite, listed, odds, percent, plural, rate, rate_unit
-from micromarket.report import figures, maps, views
+from micromarket.formats import chance, count, finite, listed, odds, percent, plural, rate, rate_unit
+from micromarket.report import figures, views
 from micromarket.report.blocks import HALF_MM, Block, Column, Desk, Section, beside, cards, lead, points, table
-from micromarket.report.style import ACCENT, WARM, label
+from micromarket.report.style import label
 
 MOST_PLAYS = 8
 
@@ -311,62 +309,3 @@ def peer_groups(desk: Desk) -> list[Block]:
     else:
         finding = "A market is compared with its peers only"
     return [table(finding, columns, rows, dense=True)]
-
-
-def tests(desk: Desk) -> Section | None:
-    if "tests" not in desk.plan.tables:
-        return None
-    n = desk.number
-    treated, control = (desk.plan.totals["tests"][k] for k in ("treated", "control"))
-    if not treated:
-        return None
-    lift = finite(n("tests", "minimum_detectable_lift"))
-    verdict = str(n("tests", "verdict") or "")
-    title = "How it will be proven"
-    if lift is not None:
-        first = "1 market goes" if treated == 1 else f"{count(treated)} markets go"
-        title = f"{first} first by lot: a lift of {compact(lift * 100, 2)}% or more will show"
-    if verdict and verdict not in ("run", "go"):
-        title = f"How it could be proven: {label(verdict, 60)}"
-    items = [
-        ("Get the new plan first", count(treated), "markets"),
-        ("Stay as they are", count(control), "markets, for comparison"),
-    ]
-    weeks, power, cost = finite(n("tests", "weeks")), finite(n("tests", "power")), finite(n("tests", "cost"))
-    if weeks is not None:
-        items.append(("Length", plural(weeks, "week"), _dates(n("tests", "start"), n("tests", "end"))))
-    if cost is not None:
-        items.append(("Cost", desk.money(cost), "of waiting and measuring"))
-    elif power is not None:
-        items.append(("Power", percent(power), "chance to see that lift"))
-    blocks: list[Block] = [lead(desk.prose(n("tests", "text")))] if n("tests", "text") else []
-    blocks.append(cards(items[:4]))
-    words = [
-        "Markets were paired with ones like them; chance alone decided which of each pair goes first."
-        " Nobody's judgement can tilt the result.",
-        f"What is compared: {label(n('tests', 'measure') or 'new customers', 60).replace('_', ' ')},"
-        " in markets that go first against those that wait.",
-    ]
-    if power is not None and lift is not None:
-        words.append(
-            f"The lift that the plan expects would be seen in {percent(power)} of cases."
-            " A smaller effect may go unseen: that is no proof that there is none."
-        )
-    blocks.append(points(words, "Why the result can be trusted"))
-    if desk.shapes is not None and len(desk.shapes):
-        arm = desk.frame["arm"].map({"treat": 1.0, "control": -1.0})
-        svg = maps.categories(
-            desk.shapes, desk.frame["arm"], {"treat": (ACCENT, "goes first"), "control": (WARM, "waits")}, height_mm=112
-        )
-        alt = (
-            f"{count((arm > 0).sum())} markets go first, {count((arm < 0).sum())} wait, the others are not in the test."
-        )
-        blocks.append(desk.figure("arms", "Which markets go first", alt, svg))
-    return Section("Proof", title, tuple(blocks))
-
-
-def _dates(start: object, end: object) -> str:
-    try:
-        return f"{day(dt.date.fromisoformat(str(start)))} to {day(dt.date.fromisoformat(str(end)))}"
-    except ValueError:
-        return ""
