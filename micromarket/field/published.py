@@ -32,7 +32,7 @@ class PublishedRun:
         market_id, name, region, territory, manager; texts, empty where not known.
     limits : DataFrame or None
         market_id, segment, ``low``, ``high``: guardrails of the target over the plan (money); where the run knows them
-        also ``forecast``, ``sd`` (money) and ``each`` (revenue in the plan of one new customer).
+        also ``forecast``, ``sd`` (money), ``skew`` and ``each`` (revenue in the plan of one new customer).
     rules : FieldRound
         Caps of the round, as the run's settings have them.
     audit : DataFrame or None
@@ -69,7 +69,7 @@ class PublishedRun:
         units = units.merge(self.places, on="market_id", how="left")
         if self.limits is not None:
             units = units.merge(self.limits, on=KEYS, how="left")
-        for column in ("low", "high", "forecast", "sd", "each"):
+        for column in ("low", "high", "forecast", "sd", "skew", "each"):
             if column not in units:
                 units[column] = np.nan
         return units
@@ -112,7 +112,7 @@ def read_published(run: str | Path) -> PublishedRun:
     places["name"] = places["name"].where(places["name"] != "", places["market_id"])
     if limits is not None:
         limits = limits.assign(**{k: limits[k].astype(object).map(str) for k in KEYS})
-        limits = limits[[*KEYS, *(c for c in ("low", "high", "forecast", "sd", "each") if c in limits)]]
+        limits = limits[[*KEYS, *(c for c in ("low", "high", "forecast", "sd", "skew", "each") if c in limits)]]
     return PublishedRun(folder, plan, manifest, targets, places, limits, rules, audit)
 
 

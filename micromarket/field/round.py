@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr
 
 from micromarket.errors import InputError, Problem
 from micromarket.field.answers import Answer, read_answers
@@ -26,6 +25,7 @@ from micromarket.rounding import largest_remainder
 from micromarket.runner.manifest import now
 from micromarket.runner.pipeline import digest_of, package_hash, versions
 from micromarket.runner.store import publish, slug
+from micromarket.targets.attainment import odds
 from micromarket.workspace import write_json
 
 #: Why a change is not the one that was proposed.
@@ -161,8 +161,9 @@ def _odds(units: pd.DataFrame, blended: Blend) -> np.ndarray:
     changed = blended.change != 0
     mean, sd = units["forecast"].to_numpy(float), units["sd"].to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        odds = ndtr((mean - units["revenue"].to_numpy(float) - blended.change / 100) / sd)
-    return np.where(changed, np.where(sd > 0, odds, np.nan), units["p_attain"].to_numpy(float))
+        after = units["revenue"].to_numpy(float) + blended.change / 100
+        reached = odds(mean, sd, after, np.nan_to_num(units["skew"].to_numpy(float)))
+    return np.where(changed, np.where(sd > 0, reached, np.nan), units["p_attain"].to_numpy(float))
 
 
 def _audit(
