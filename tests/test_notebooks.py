@@ -121,22 +121,27 @@ def company(kind: str, folder: Path) -> Path:
     return simulate(folder, markets=12, customers=700, weeks=80, seed=3, relationship=kind) / "plan.yml"
 
 
-@pytest.mark.parametrize("kind", ["contractual", "non-contractual", "tiny", "summary"])
+@pytest.fixture(scope="module", params=["contractual", "non-contractual", "tiny", "summary"])
+def explored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a company's plan.yml and its run up to the value stage; each kind made once."""
+    folder = tmp_path_factory.mktemp(request.param)
+    value_stage(company(request.param, folder / "company"), folder / "run")
+    return folder
+
+
 @pytest.mark.parametrize("path", EXPLORE, ids=lambda p: p.stem)
 def test_explore_notebooks_run_whatever_the_company_has(
-    path: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    path: Path, explored: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    plan = company(kind, tmp_path / "company")
-    value_stage(plan, tmp_path / "run")
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    monkeypatch.chdir(tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in explored.rglob("*") if p.is_file()}
+    monkeypatch.chdir(explored)
     names: dict[str, object] = {}
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
             exec(compile(cell.source, path.name, "exec"), names)  # noqa: S102
             if "parameters" in cell.metadata.get("tags", []):
                 names |= {"plan": "company/plan.yml", "run_dir": "run"}
-    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    after = {p: p.stat().st_mtime_ns for p in explored.rglob("*") if p.is_file()}
     assert before == after, "looks, and changes nothing"
 
 
@@ -148,7 +153,9 @@ def test_explore_notebooks_run_by_papermill_on_the_working_folder_of_a_run(path:
     asked = {"plan": str(plan), "run_dir": str(tmp_path / "reports" / "a-run")}
     execute_notebook("explore", path, tmp_path / "out.ipynb", asked, Kernels(tmp_path))
     cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
-    assert any("<svg" in o.get("data", {}).get("text/html", "") for c in cells for o in c.get("outputs", []))
+    shown = "".join(o.get("data", {}).get("text/html", "") for c in cells for o in c.get("outputs", []))
+    wanted = {"explore_market": "Beside its peers", "explore_scenarios": "knows no response to spend"}
+    assert wanted.get(path.stem, "<svg") in shown
 
 
 # the modules of each stage, to hold what they read of the settings against the stage table

@@ -11,12 +11,12 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
-import shapely
 from markupsafe import Markup
 
 from micromarket.formats import day, finite, money, prose, rate_unit, span, symbol
 from micromarket.plan.assembly import Plan
 from micromarket.report import cautions, maps, style, views
+from micromarket.report.paths import svg_path
 from micromarket.report.sections_delivery import period_names
 from micromarket.report.sections_money import channel_name, why
 from micromarket.report.style import label
@@ -251,7 +251,7 @@ def _map(plan: Plan, frame: pd.DataFrame) -> tuple[dict[str, Any] | None, str]:
     left, bottom, right, top = shapes.total_bounds
     scale = MAP_SIDE / max(right - left, top - bottom, 1.0)
     digits = 1 if len(shapes) <= 1000 else 0
-    paths = [_svg(shapes.get(i), left, top, scale, digits) for i in frame.index]
+    paths = [svg_path(shapes.get(i), left, top, scale, digits) for i in frame.index]
     values = frame[column].abs()
     size = float(values.quantile(0.97)) or float(values.max()) or 1.0
     radius = round(max(3.0, 160 / np.sqrt(len(shapes))), 1)
@@ -263,35 +263,6 @@ def _map(plan: Plan, frame: pd.DataFrame) -> tuple[dict[str, Any] | None, str]:
         "size": _short(size),
         "radius": radius,
     }, box
-
-
-def _svg(shape: Any, left: float, top: float, scale: float, digits: int) -> Any:
-    """A path with relative steps on a coarse grid, or the place of a point; ``None``: nowhere."""
-    if shape is None or shape.is_empty:
-        return None
-    if shapely.get_dimensions(shape) < 2:
-        at = shape.centroid
-        return [round((at.x - left) * scale, 1), round((top - at.y) * scale, 1)]
-    parts = []
-    for polygon in shapely.get_parts(shape):
-        if polygon.geom_type != "Polygon":
-            continue
-        for ring in (polygon.exterior, *polygon.interiors):
-            xy = np.asarray(ring.coords)[:-1, :2]
-            grid = np.round(np.column_stack([(xy[:, 0] - left), (top - xy[:, 1])]) * scale * 10**digits).astype(int)
-            keep = np.ones(len(grid), dtype=bool)
-            keep[1:] = (np.diff(grid, axis=0) != 0).any(axis=1)
-            grid = grid[keep]
-            if len(grid) < 3:
-                continue
-            steps = np.diff(grid, axis=0)
-            unit = 10**digits
-            start = f"M{grid[0][0] / unit:g} {grid[0][1] / unit:g}l"
-            parts.append(start + " ".join(f"{x / unit:g} {y / unit:g}" for x, y in steps) + "z")
-    if parts:
-        return "".join(parts)
-    at = shape.representative_point()
-    return [round((at.x - left) * scale, 1), round((top - at.y) * scale, 1)]
 
 
 def _ramp(colours: tuple[str, ...], map_: dict[str, Any] | None) -> list[list[int]]:
