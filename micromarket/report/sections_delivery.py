@@ -21,6 +21,7 @@ def _base_in_words(desk: Desk) -> str:
 def period_names(periods: pd.Series) -> list[str]:
     """First days of periods as people name them: months by name with the year where it changes.
 
+    >>> import datetime as dt
     >>> period_names(pd.Series([dt.date(2026, 12, 1), dt.date(2027, 1, 1)]))
     ['Dec 2026', 'Jan 2027']
     """
