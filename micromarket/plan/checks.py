@@ -23,6 +23,7 @@ TOTALS: dict[str, tuple[str, ...]] = {
     "lead_channels": ("leads_due",),
     "response": ("current_spend", "effect"),
     "budget": ("current", "recommended", "change", "incremental_customers", "incremental_value"),
+    "budget_segments": ("incremental_customers", "incremental_value"),
     "targets": ("new_customers", "revenue", "margin"),
     "target_limits": ("forecast",),
     "capacity": ("reps", "target"),
