@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from micromarket.formats import percent
@@ -20,12 +21,14 @@ def experiment_rows(readouts: Sequence[TestReadout]) -> pd.DataFrame:
     ``lift``: new customers per unit of money, ``lift_se`` its standard error; ``spend``: money that the test added
     (left empty where it took money away: the lift is then that of today's money); ``markets``: the treated ones. The
     plan's moves as a whole enter channel by channel without a lift: there, chance set the spend, and the history shows
-    what came of it.
+    what came of it. A range without an end is no result and gives no row.
     """
     rows: list[dict[str, Any]] = []
     for found in readouts:
         record = found.record
         for cell in found.cells:
+            if not (np.isfinite(cell.lift.low) and np.isfinite(cell.lift.high)):
+                continue  # not a null result but none: the range rules nothing out
             base = {"start": record.start, "end": record.end, "markets": ";".join(cell.treated)}
             if cell.record.name == WHOLE:
                 rows += [{**base, "channel": c, "lift": None, "lift_se": None, "spend": round(m, 2)}

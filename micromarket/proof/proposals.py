@@ -17,7 +17,7 @@ from micromarket.proof.history import DAYS, History
 from micromarket.proof.layout import LOTS, Layout, cell_layout, draw_arms, draw_sets, make_blocks
 from micromarket.proof.worth import value_of_sample
 
-MIN_BLOCKS = 5  # with fewer, not even the clearest result is rarer than 10% by lot
+MIN_BLOCKS = 8  # with 5 a clear result is just possible, but ranges of fewer than 8 are mostly unbounded
 _FEW_LOTS = 199  # while looking for the best test; the drawn one gets all
 _MIDDLE = {"week": 26, "month": 6}
 NEXT_PLANS = 2  # later plans that still rest on what a test found; curves drift, so no more
@@ -116,7 +116,7 @@ def open_to(trials: tuple[Trial, ...], ground: Ground) -> NDArray[np.bool_]:
 def in_blocks(
     trials: tuple[Trial, ...], ground: Ground, after: int, cool: int, part: float = 1.0, final: bool = False
 ) -> Proposal | None:
-    """Randomised within blocks of peers; ``None`` where fewer than five blocks fit the caps.
+    """Randomised within blocks of peers; ``None`` where fewer than eight blocks fit the caps.
 
     ``part``: share of the blocks that fit; ``final``: all lots, and the estimator chosen by its past errors.
     """

@@ -110,6 +110,10 @@ def notes_of(proposal: Proposal, record: TestRecord, ground: Ground, settings: S
         f" {money(proposal.worth, currency)}. We will know after {day(until)}, and not before: earlier looks would find"
         " effects that are not there."
     )
+    brief = (
+        f"From {day(start)} to {day(end)}: {_tried(proposal)}; {control:,} markets{kept} keep today's money in what is"
+        f" tested. Chance decided which. We will know after {day(until)}, and not before."
+    )
     weak = [c for c in numbers["cells"] if c["power"] < 0.5]
     warnings = tuple(
         f"{c['text']}: the lift that the plan expects ({c['expected_lift']:.1%}) would be called clear in"
@@ -140,7 +144,7 @@ def notes_of(proposal: Proposal, record: TestRecord, ground: Ground, settings: S
         "test": record.name, "treated": treated, "control": control, "start": record.start, "end": record.end,
         "measured_until": record.measured_until, "measure": record.measure, "alpha": record.alpha, "seed": record.seed,
         "estimator": proposal.backtests[0].method.text, "false_positives": proposal.backtests[0].false_positives,
-        "verdict": "run", "text": text,
+        "verdict": "run", "text": text, "brief": brief,
     }  # fmt: skip
     return Notes(numbers, tuple(assumptions), warnings, tuple(checks))
 

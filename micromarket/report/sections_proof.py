@@ -45,7 +45,8 @@ def tests(desk: Desk) -> Section | None:
         items.append(("Cost", desk.money(cost), "of waiting and measuring"))
     elif power is not None:
         items.append(("Power", percent(power), "chance to see that lift"))
-    blocks: list[Block] = [lead(desk.prose(text))] if text else []
+    opening = n("tests", "brief") or text
+    blocks: list[Block] = [lead(desk.prose(opening))] if opening else []
     blocks.append(cards(items[:4]))
     cells = [c for c in n("tests", "cells") or [] if isinstance(c, dict)]
     if cells:
@@ -71,7 +72,7 @@ def tests(desk: Desk) -> Section | None:
         arm = desk.frame["arm"].map({"treat": 1.0, "control": -1.0})
         svg = maps.categories(
             desk.shapes, desk.frame["arm"], {"treat": (ACCENT, "treated"), "control": (WARM, "stays as it is")},
-            height_mm=112 if not cells else 92,
+            height_mm=112 if not cells else 66,
         )  # fmt: skip
         alt = (
             f"{count((arm > 0).sum())} markets are treated, {count((arm < 0).sum())} stay as they are, the others are"
@@ -102,7 +103,7 @@ def _tried(desk: Desk, cells: list[dict[str, Any]]) -> list[Block]:
             f"Chance to call an effect clear against its true size. {label(first['text'], 60)}: the expected change of"
             f" {percent(first['expected_lift'], 1, sign=True)} is seen in {percent(first['power'])} of cases."
         )
-        svg = proof_figures.power_curves(cells, 50)
+        svg = proof_figures.power_curves(cells, 46)
         out.append(desk.figure("power", "What the test could see, measured on past weeks", alt, svg))
     return out
 
