@@ -40,6 +40,7 @@ NUMBERS = {
     "peer_groups": "centre markets",
     "response": "current_spend effect effect_low effect_high marginal_return",
     "budget": "current recommended change incremental_customers incremental_value value_low value_high marginal_return",
+    "budget_segments": "incremental_customers incremental_value",
     "targets": "new_customers revenue margin p_attain",
     "target_limits": "low high forecast sd skew sd_company sd_region sd_luck sd_luck_company each",
     "capacity": "reps wanted target change reps_after",
