@@ -15,6 +15,7 @@ from micromarket._readers import CUSTOMER_TABLES as CUSTOMER_TABLES
 from micromarket._readers import SectionReader
 from micromarket._readers import expand_variables as expand_variables
 from micromarket.errors import InputError, Problem, did_you_mean, shown
+from micromarket.formats import parse_locale
 
 RELATIONSHIPS = ("contractual", "non-contractual")
 FORMATS = ("pdf", "html", "xlsx")
@@ -131,7 +132,7 @@ class Tests:
     """What tests may be.
 
     ``channels``: that may be tested (None: all); ``force_in``, ``force_out``: markets that take part, that never do;
-    ``most_markets``: most that are treated (below 5: a few against a synthetic control); ``cells``: things tried
+    ``most_markets``: most that are treated (below 8: a few against a synthetic control); ``cells``: things tried
     beside one another; ``most_volume``: largest share of new customers in tested markets; ``buffer``: no two tested
     markets touch (None: where spend works across borders); ``run``: the best test where it pays, or always.
     """
@@ -210,6 +211,7 @@ class Settings:
     """Everything ``plan.yml`` says. ``path`` is the file itself; relative paths in it are relative to its folder.
 
     ``previous_run``: a finished run folder, or the folder that such runs are in, whose peer groups are kept.
+    ``locale``: how numbers, dates and currencies are written (de_DE, en_IN, …; ``None``: the house style).
     """
 
     path: Path
@@ -228,6 +230,7 @@ class Settings:
     segments: Any = "auto"
     previous_run: Path | None = None
     geography: Any = None  # geography.keys.Geography, or None
+    locale: str | None = None
 
     def has(self, table: str) -> bool:
         return table in self.data
@@ -442,6 +445,12 @@ def read_settings(path: str | Path) -> Settings:
             raise ValueError("the folder of a finished run, or the folder that runs are in")
     except ValueError as error:
         reader.problem("previous_run", raw["previous_run"], str(error))
+    locale = None
+    if raw.get("locale") is not None:
+        try:
+            locale = str(parse_locale(read.text(raw["locale"])))
+        except ValueError as error:
+            reader.problem("locale", raw["locale"], str(error))
     seed = raw.get("seed", 1)
     try:
         seed = read.whole(0, 2**31 - 1, "a whole number of at least 0")(seed)
@@ -467,5 +476,6 @@ def read_settings(path: str | Path) -> Settings:
         segments=segments,
         previous_run=previous,
         geography=geography,
+        locale=locale,
         **parts,
     )

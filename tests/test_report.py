@@ -207,6 +207,33 @@ def test_formats_round_up_to_the_next_unit():
     assert formats.span(dt.date(2026, 2, 1), dt.date(2026, 2, 28)) == "February 2026"
 
 
+def test_numbers_and_dates_follow_the_locale(tmp_path):
+    """German and Indian figures as CLDR has them; what a stage wrote in English is rewritten, words stay."""
+    with formats.in_locale("de_DE"):
+        assert formats.money(-5_300, "EUR", sign=True) == "−5.300\u00a0€"
+        assert formats.money_range(1.9e6, 5.02e6, "EUR") == "1,9\u00a0Mio.\u00a0€ to 5\u00a0Mio.\u00a0€"
+        assert formats.prose("Till 2026-08-25: 4,433 EUR, 12.5% of 1,234 in 2026.", "EUR") == (
+            "Till 25. August 2026: 4.430\u00a0€, 12,5\u00a0% of 1.234 in 2026."
+        )
+    with formats.in_locale("en_IN"):
+        assert (formats.money(12_345_678, "INR"), formats.count(1_234_567)) == ("₹1.23Cr", "12,34,567")
+    assert formats.count(1_234_567) == "1,234,567", "the house style is back"
+    folder = tmp_path / "x"
+    settings = dataclasses.replace(world.settings(folder), locale="de_DE")
+    plan = assemble(world.build(folder, n=24), settings)
+    assert "1,27" in plan.headline or "Mio." in plan.headline or ".000" in plan.headline
+    write_reports(plan, tmp_path)
+    told = text_of(tmp_path / "plan.pdf")
+    assert "Juli 2026" in told
+    assert not re.search(r"\$\d", told), "no amount in the house style is left"
+    assert re.search(r"\d\u00a0?\s?% of", told)
+    data = payload((tmp_path / "dashboard.html").read_text())
+    assert (data["locale"], data["code"]) == ("de-DE", "USD")
+    with pytest.warns(UserWarning, match="extension"):
+        sheet = openpyxl.load_workbook(tmp_path / "plan.xlsx")["Targets"]
+    assert "dd.mm.yyyy" in {c.number_format for c in sheet[2]}
+
+
 def test_an_unknown_format_is_refused(hostile, tmp_path):
     with pytest.raises(ValueError, match="docx"):
         write_reports(hostile, tmp_path, ["docx"])

@@ -12,6 +12,7 @@ import pandas as pd
 
 from micromarket.artefacts import ARTEFACTS, STAGES
 from micromarket.config import Settings
+from micromarket.formats import in_locale
 from micromarket.notes import Assumption, Check, Notes, plain
 from micromarket.plan import customers as people
 from micromarket.plan.checks import check_tables, table_totals
@@ -94,6 +95,8 @@ class Plan:
         Table name to the sums of its published rows.
     suppressed : int
         Markets with fewer than ``min_cell`` customers, whose small figures are blank.
+    locale : str or None
+        How numbers, dates and currencies are written (see :func:`micromarket.formats.in_locale`).
     """
 
     company: str
@@ -122,6 +125,7 @@ class Plan:
     checks: tuple[tuple[str, Check], ...] = ()
     min_cell: int = 10
     suppressed: int = 0
+    locale: str | None = None
 
     def number(self, stage: str, *keys: str) -> Any:
         """A headline number of a stage, by its keys; ``None`` where there is none."""
@@ -229,6 +233,11 @@ def assemble(workspace: Workspace, settings: Settings) -> Plan:
     StageError
         Where the data stage has not run into this folder.
     """
+    with in_locale(settings.locale):
+        return _assembled(workspace, settings)
+
+
+def _assembled(workspace: Workspace, settings: Settings) -> Plan:
     markets = _markets(workspace.read("markets"))
     min_cell = settings.report.min_cell
     stages = {s: workspace.notes(s) for s in STAGES if s != "plan" and _has_notes(workspace, s)}
@@ -279,6 +288,7 @@ def assemble(workspace: Workspace, settings: Settings) -> Plan:
         checks=(*checks, *(("plan", c) for c in own_checks)),
         min_cell=min_cell,
         suppressed=suppressed,
+        locale=settings.locale,
     )
 
 

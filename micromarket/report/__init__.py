@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from micromarket.config import FORMATS
+from micromarket.formats import in_locale
 from micromarket.plan.assembly import Plan
 from micromarket.report.page import write_page
 from micromarket.report.pdf import write_pdf
@@ -41,4 +42,5 @@ def write_reports(plan: Plan, run_dir: str | Path, formats: Sequence[str] = FORM
         raise ValueError(f"unknown report format {unknown[0]!r}: one of {', '.join(_WRITERS)}")
     folder = Path(run_dir)
     wanted = [form for form in FILES if form in formats]
-    return tuple(write_atomically(folder / FILES[form], partial(_WRITERS[form], plan)) for form in wanted)
+    with in_locale(plan.locale):
+        return tuple(write_atomically(folder / FILES[form], partial(_WRITERS[form], plan)) for form in wanted)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.ticker import MaxNLocator
 
-from micromarket.formats import compact, count, percent, rate_unit
+from micromarket.formats import compact, count, percent, rate, rate_unit
 from micromarket.report.style import (
     ACCENT,
     ACCENT_DARK,
@@ -255,7 +255,7 @@ def plays(frame: pd.DataFrame, x: str, unit: str, money: Money, height_mm: float
                 marker=QUADRANTS.get(name.split(":")[0], ("", MARKERS[i % len(MARKERS)]))[1],
                 linewidth=0.3,
                 edgecolor="white",
-                label=f"{label(name.split(':')[0], 18)} ({len(part):,})",
+                label=f"{label(name.split(':')[0], 18)} ({count(len(part))})",
             )
             points.set_rasterized(len(known) > 3000)
         axes.set_yscale("log")
@@ -264,7 +264,7 @@ def plays(frame: pd.DataFrame, x: str, unit: str, money: Money, height_mm: float
         axes.tick_params(which="minor", length=0)
         factor, words = rate_unit(known[x])
         axes.xaxis.set_major_locator(MaxNLocator(7))
-        axes.xaxis.set_major_formatter(lambda v, _: f"{v * factor:g}{'%' if factor == 100 else ''}")
+        axes.xaxis.set_major_formatter(lambda v, _: rate(v, factor, 0 if (v * factor).is_integer() else 1))
         axes.grid(color=LINE)
         axes.set_xlabel(unit if factor == 100 else f"{unit} ({words})")
         axes.set_ylabel("Opportunity, log scale")

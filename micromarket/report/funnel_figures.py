@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from micromarket.formats import compact, count, percent, plural
+from micromarket.formats import compact, count, decimal, percent, plural
 from micromarket.report.style import ACCENT, ACCENT_DARK, ACCENT_SOFT, GREY, INK, WARM, Picture, canvas, label
 from micromarket.report.value_figures import finish, legend_above, rows, scale
 
@@ -49,12 +49,14 @@ def weeks_covered(pipeline: pd.DataFrame) -> Picture | None:
         low, high = (part[c].to_numpy(float) / unit for c in ("expected_low", "expected_high"))
         axes.hlines(y, low, high, color=ACCENT_DARK, linewidth=1.0)
         for at, w, s in zip(y, np.maximum(high, needed), part["weeks_short"].to_numpy(float), strict=True):
-            words = f"{s:.1f} short" if s > 0 else f"{-s:.1f} ahead"
+            words = f"{decimal(s, 1)} short" if s > 0 else f"{decimal(-s, 1)} ahead"
             axes.text(w + 0.02 * max(np.max(high), np.max(needed)), at, words, va="center", fontsize=7.5, color=GREY)
         axes.set_xlim(0, 1.18 * max(float(np.max(high)), float(np.max(needed)), 1e-9))
         scale(axes, lambda v: compact(v))
         axes.set_xlabel("Weeks of the targets' wins that leads open today hold (line: 90% range; mark: needed)")
-        alt = ", ".join(f"{r.key}: {r.weeks_covered:.1f} of {r.weeks_needed:.1f} weeks" for r in part.itertuples())
+        alt = ", ".join(
+            f"{r.key}: {decimal(r.weeks_covered, 1)} of {decimal(r.weeks_needed, 1)} weeks" for r in part.itertuples()
+        )
         return finish(figure, "weeks_covered", title, alt)
 
 

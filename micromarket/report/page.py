@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from micromarket.formats import day, finite, money, prose, rate_unit, span, symbol
+from micromarket.formats import count, current_locale, day, finite, money, prose, rate_unit, span, symbol
 from micromarket.plan.assembly import Plan
 from micromarket.report import cautions, maps, style, views
 from micromarket.report.paths import svg_path
@@ -148,6 +148,8 @@ def _payload(
     map_, box = drawing
     data |= {
         "currency": symbol(plan.currency),
+        "locale": current_locale(),
+        "code": plan.currency,
         "columns": list(columns),
         "markets": [list(row) for row in zip(*columns.values(), strict=True)],
         "words": words,
@@ -280,7 +282,7 @@ def _map_words(plan: Plan, map_: dict[str, Any] | None) -> dict[str, str]:
     }
     size = map_["size"]
     if map_["column"] == "customers":
-        low, high = "0", f"{size:,.0f} or more"
+        low, high = count(0), f"{count(size)} or more"
     elif map_["diverging"]:
         low, high = money(-size, plan.currency, 2), money(size, plan.currency, 2, sign=True)
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from micromarket.formats import NOTHING, count, finite, listed, percent, plural
+from micromarket.formats import NOTHING, count, decimal, finite, listed, percent, plural
 from micromarket.plan.assembly import Plan
 from micromarket.report import figures, views
 from micromarket.report.blocks import Block, Column, Desk, Section, cards, points, table
@@ -213,11 +213,16 @@ def _winning_finding(company: Cost, channels: pd.DataFrame) -> str:
     if len(known) > 1:
         best, worst = known.iloc[0], known.iloc[-1]
         return (
-            f"A new customer brings {best['ltv_to_cac']:.1f} times its cost through {channel_name(best['name'])},"
-            f" {worst['ltv_to_cac']:.1f} times through {channel_name(worst['name'])}"
+            f"A new customer brings {decimal(best['ltv_to_cac'], 1)} times its cost through"
+            f" {channel_name(best['name'])}, {decimal(worst['ltv_to_cac'], 1)} times through"
+            f" {channel_name(worst['name'])}"
         )
     ratio = finite(company.get("ltv_to_cac"))
-    return "What winning a customer costs" if ratio is None else f"A new customer brings {ratio:.1f} times its cost"
+    return (
+        "What winning a customer costs"
+        if ratio is None
+        else f"A new customer brings {decimal(ratio, 1)} times its cost"
+    )
 
 
 def foreseen(desk: Desk) -> list[Block]:

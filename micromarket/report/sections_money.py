@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from micromarket.formats import compact, count, finite, listed, money, percent, plural
+from micromarket.formats import compact, count, decimal, finite, listed, money, numbers_in, percent, plural
 from micromarket.plan.direction import Direction, direction
 from micromarket.report import figures, views
 from micromarket.report.blocks import HALF_MM, Block, Column, Desk, Section, beside, lead, table
@@ -61,7 +61,7 @@ def _opportunity(desk: Desk, blocks: list[Block]) -> Section:
     frame = desk.frame
     best = frame.sort_index().sort_values("opportunity", ascending=False, kind="stable").head(12)
     share = float(best["opportunity"].sum() / frame["opportunity"].clip(lower=0).sum())
-    title = f"{plural(len(best), 'market')} of {len(frame):,} hold {percent(share)} of the opportunity"
+    title = f"{plural(len(best), 'market')} of {count(len(frame))} hold {percent(share)} of the opportunity"
     fifth = finite(desk.number("potential", "opportunity_share_top_fifth"))
     pictures = []
     if fifth is not None and len(frame) >= 20:
@@ -275,8 +275,8 @@ def response(desk: Desk) -> list[Block]:
     title = f"{kind}: {label(best, 30)}, where 10% more money brings {more} more new customers"
     # as tall as the frontier beside it
     unit = "% more customers for 1% more spend (bar: 90%)"
-    svg = figures.dots_on_bars(shown, unit, lambda v: f"{v:.2f}", height_mm=56, width=16, width_mm=HALF_MM)
-    alt = listed([f"{label(n, 30)} {v:.2f}" for n, v in shown["value"].items()])
+    svg = figures.dots_on_bars(shown, unit, lambda v: decimal(v, 2), height_mm=56, width=16, width_mm=HALF_MM)
+    alt = listed([f"{label(n, 30)} {decimal(v, 2)}" for n, v in shown["value"].items()])
     return [desk.figure("elasticity", title, f"{title}. Elasticities: {alt}.", svg)]
 
 
@@ -290,7 +290,7 @@ def why(reason: object) -> str:
     before, colon, after = words.partition(": ")
     if colon and after and before[:1] in "+-−":
         words = after[0].upper() + after[1:]
-    return words
+    return numbers_in(words)
 
 
 def channel_name(channel: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from micromarket.formats import chance, count, finite, listed, plural
+from micromarket.formats import chance, count, decimal, finite, listed, plural
 from micromarket.plan.assembly import NEEDS
 from micromarket.report import cautions
 from micromarket.report.blocks import Block, Column, Desk, Section, lead, points, table
@@ -75,7 +75,7 @@ def assumptions(desk: Desk) -> Section:
             rows.append(
                 [
                     "Order of markets by potential",
-                    f"{skill:.2f}",
+                    decimal(skill, 2),
                     "rank agreement on markets the model had not seen (1: perfect, 0: chance)",
                 ]
             )
@@ -183,7 +183,9 @@ def appendix(desk: Desk) -> Section | None:
     most = len(frame) if len(frame) <= ALL_ROWS else MOST_ROWS
     rows = list(zip(*(c.head(most) for c in cells), strict=True))
     by = {"opportunity": "opportunity", "customers": "customers", "current": "spend", None: "id"}[order]
-    shown = f"All {len(frame):,} markets" if most == len(frame) else f"The first {most} of {len(frame):,} markets"
+    shown = (
+        f"All {count(len(frame))} markets" if most == len(frame) else f"The first {most} of {count(len(frame))} markets"
+    )
     note = "All figures of all markets: plan.xlsx and tables/scores.parquet." if most < len(frame) else ""
     if desk.plan.suppressed:
         note += f" A dash under customers: fewer than {desk.plan.min_cell}."

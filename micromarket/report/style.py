@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -74,6 +75,9 @@ _RC: dict[Any, Any] = {
     "figure.constrained_layout.h_pad": 2 / 72,
     "figure.constrained_layout.w_pad": 2 / 72,
 }
+
+
+_SPACE = re.compile(r"[^\S\u00a0\u202f\u2009]+")  # no-break and thin spaces inside figures stay what they are
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def label(text: object, width: int | None = None) -> str:
     >>> label("a\\tb\\x00c  d"), label("abcdefgh", 5)
     ('a bc d', 'abcd…')
     """
-    line = " ".join(str(text).split())
+    line = _SPACE.sub(" ", str(text)).strip()
     line = "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cs", "Cn", "Co", "Zl", "Zp"))
     if width is not None and len(line) > width:
         line = line[: width - 1].rstrip() + "…"

@@ -14,7 +14,7 @@ from xlsxwriter.utility import xl_range_abs
 from xlsxwriter.workbook import Workbook
 from xlsxwriter.worksheet import Worksheet
 
-from micromarket.formats import day, finite, prose, span
+from micromarket.formats import day, excel_date, finite, prose, span
 from micromarket.plan.assembly import Plan
 from micromarket.report import cautions
 from micromarket.report.sections_customers import foresight_in_words
@@ -237,8 +237,9 @@ def over_segments(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _styles(book: Workbook) -> dict[str, Any]:
     base = {"font_name": "Arial", "font_size": 10, "valign": "top"}
-    styles = {kind: book.add_format({**base, "num_format": fmt}) for kind, fmt in _FORMATS.items()}
-    for kind, form in _FORMATS.items():
+    forms = {**_FORMATS, "date": excel_date()}
+    styles = {kind: book.add_format({**base, "num_format": fmt}) for kind, fmt in forms.items()}
+    for kind, form in forms.items():
         styles[f"grey {kind}"] = book.add_format({**base, "num_format": form, "font_color": "#A0A8B0"})
     styles["head"] = book.add_format(
         {**base, "bold": True, "font_color": "white", "bg_color": ACCENT, "text_wrap": True}

@@ -74,6 +74,7 @@ _TABLES = tuple(a.path for a in ARTEFACTS.values() if a.path.startswith("tables/
 #: The sections of the settings that can change a plan; ``data`` counts by the content of its tables.
 SECTIONS = (
     "company", "as_of", "plan", "economics", "features", "geography", "budget", "targets", "tests", "report", "seed",
+    "locale",
 )  # fmt: skip
 
 #: In the order in which they run. A test holds ``settings`` against what the stages' modules read.
@@ -90,7 +91,7 @@ PIPELINE: tuple[Stage, ...] = (
         outputs=("work/notes/tests.json", "tables/tests.parquet", "tests.json"),
     ),
     dataclasses.replace(
-        _stage(9, "plan", " ".join(STAGES[:-1]), ("plays",), "budget targets report data"),
+        _stage(9, "plan", " ".join(STAGES[:-1]), ("plays",), "budget targets report data locale"),
         outputs=(*_PLAN, *_TABLES),
         required=_PLAN[:1],
     ),

@@ -16,6 +16,15 @@
     if (cls) node.className = cls;
     return node;
   }
+  // numbers as the PDF writes them: the house style, or the plan's locale
+  const tag = D.locale || "en";
+  const digits = value => Number(value.toPrecision(3));
+  const intl = options => { const f = new Intl.NumberFormat(tag, options); return v => f.format(v); };
+  const three = {maximumSignificantDigits: 3};
+  const unit = D.locale && intl({style: "currency", currency: D.code, notation: "compact", ...three});
+  const small = D.locale && intl({style: "currency", currency: D.code, useGrouping: true, ...three});
+  const plain = intl({maximumFractionDigits: 0}), figure = intl(three);
+  const share = [0, 1].map(n => intl({style: "percent", minimumFractionDigits: n, maximumFractionDigits: n}));
   function compact(value) {
     const size = Math.abs(value);
     for (const [scale, suffix] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]])
@@ -23,18 +32,21 @@
     return trim(size);
   }
   function trim(size) {
+    if (D.locale) return figure(size);
     if (size === 0) return "0";
-    const text = Number(size.toPrecision(3)).toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+    const text = digits(size).toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
     return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
   }
   function money(value, signed) {
     if (value === null) return "–";
-    const text = D.currency + compact(value);
+    const size = Math.abs(value);
+    let text = D.currency + compact(value);
+    if (D.locale) text = size < 1000 || /\d{4}/.test(unit(size)) ? small(size) : unit(size);
     return (value < 0 ? "−" : signed && value > 0 ? "+" : "") + text;
   }
-  const count = value => value === null ? "–" : Math.round(value).toLocaleString("en");
-  const percent = value => value === null ? "–" : (100 * value).toFixed(value < 0.1 ? 1 : 0) + "%";
-  const odds = value => value === null ? "–" : value >= 0.995 ? ">99%" : value < 0.005 ? "<1%" : percent(Math.round(100 * value) / 100);
+  const count = value => value === null ? "–" : plain(Math.round(value));
+  const percent = value => value === null ? "–" : share[value < 0.1 ? 1 : 0](value);
+  const odds = value => value === null ? "–" : value >= 0.995 ? ">" + share[0](0.99) : value < 0.005 ? "<" + share[0](0.01) : percent(Math.round(100 * value) / 100);
   const rate = value => value === null ? "–" : D.rate[0] === 100 ? percent(value) : trim(value * D.rate[0]) + " " + D.rate[1];
   const FORMAT = {money, signed: v => money(v, true), count, percent, odds, rate};
 
