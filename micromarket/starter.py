@@ -65,6 +65,16 @@ __DATA__
 #   field_round: {cap: 0.10, weight: 0.5, within: region}  # how far the field's answers move a target
 #   reps: {max_moves: 0.10, within: region, ramp_months: 3}  # how many sales people may change territory, and where to
 
+# tests:                         # what the randomised test that comes with the plan may be
+#   run: where it pays           # or always: the test that teaches most, whatever it costs
+#   channels: null               # only these channels may be tested, such as [Search]
+#   force_in: []                 # markets that must take part (chance still decides who is treated)
+#   force_out: []                # markets that must not
+#   most_markets: null           # most markets that are treated; below 8: a few against a synthetic control
+#   cells: 3                     # most things tried beside one another, with a shared control
+#   most_volume: 0.6             # largest share of new customers in tested markets
+#   buffer: null                 # true: no two tested markets touch (default: where spend works across borders)
+
 # report:
 #   formats: [pdf, html, xlsx]
 #   min_cell: 10                 # groups of fewer customers than this are not shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from micromarket.formats import compact, count, day, finite, percent, plural
+from micromarket.formats import count, day, finite, percent, plural
 from micromarket.report import maps, proof_figures
 from micromarket.report.blocks import Block, Column, Desk, Section, cards, lead, points, table
 from micromarket.report.style import ACCENT, WARM, label
@@ -28,7 +28,7 @@ def tests(desk: Desk) -> Section | None:
     title = "How it will be proven"
     if lift is not None:
         first = "1 market is" if treated == 1 else f"{count(treated)} markets are"
-        title = f"{first} tested by lot: a change of {compact(lift * 100, 2)}% or more will show"
+        title = f"{first} tested by lot: a change of {percent(lift, 1)} or more will show"
     if verdict and verdict not in ("run", "go"):
         title = f"How it could be proven: {label(verdict, 60)}"
     items = [
