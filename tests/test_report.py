@@ -22,11 +22,11 @@ from PIL import Image
 from shapely.geometry import MultiPolygon, Point, box
 
 from micromarket import formats
-from micromarket.errors import StageError
+from micromarket.errors import MicromarketWarning, StageError
 from micromarket.plan.assembly import Plan, assemble
 from micromarket.potential.peer_groups import group_markets
 from micromarket.potential.peer_names import group_names
-from micromarket.report import cautions, maps, pictures, style, workbook, write_reports
+from micromarket.report import cautions, maps, pictures, style, typefaces, workbook, write_reports
 from micromarket.report.blocks import Desk
 from micromarket.report.page import render
 from micromarket.report.pdf import compile_pdf, document, write_pdf
@@ -108,15 +108,52 @@ def test_any_plan_renders_without_holes(tmp_path, how):
         assert "Value each" not in said
 
 
-def test_scripts_the_fonts_lack_leave_boxes_not_a_crash(tmp_path):
+NAMES = ["北京", "القاهرة", "מרכז", "😀 bell\x07", "สยาม"]
+
+
+def many_scripts(folder: Path, company: str = "東京 Telecom") -> Plan:
+    run = world.build(folder, n=20)
+    markets = run.read("markets")
+    markets["name"] = NAMES * 4
+    run.write("markets", markets)
+    return assemble(run, world.settings(folder, company=company))
+
+
+def test_names_that_no_font_shows_are_ids_and_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(typefaces, "_candidates", list)
+    plan = many_scripts(tmp_path)
+    with pytest.warns(MicromarketWarning, match="Arabic, Hebrew, Thai and Chinese: letters of it are left as boxes"):
+        text = text_of(write_pdf(plan, tmp_path / "plan.pdf"))
+    assert "□□ Telecom" in text
+    assert text.count("□") == 2 * text.count("□□ "), "no market is a box"
+    assert "M00000" in text
+    assert "bell" in text
+    assert "ids stand for the names of 16 markets" in text
+    assert "北京" in json.dumps(payload(render(plan)), ensure_ascii=False)
+
+
+def test_names_in_other_scripts_take_fonts_of_the_machine(tmp_path):
+    faces = typefaces.typefaces_for(["القاهرة", "מרכז"])
+    if not faces.shows("القاهرة מרכז"):
+        pytest.skip("no font with Arabic and Hebrew is installed")
     run = world.build(tmp_path, n=20)
     markets = run.read("markets")
-    markets["name"] = ["北京", "القاهرة", "מרכז", "😀 bell\x07", "สยาม"] * 4
+    markets["name"] = ["القاهرة 4", "מרכז"] * 10
     run.write("markets", markets)
-    plan = assemble(run, world.settings(tmp_path, company="東京 Telecom"))
-    text = text_of(write_pdf(plan, tmp_path / "plan.pdf"))
-    assert "□□ Telecom" in text
-    assert "北京" in json.dumps(payload(render(plan)), ensure_ascii=False)
+    plan = assemble(run, world.settings(tmp_path))
+    first = write_pdf(plan, tmp_path / "a.pdf").read_bytes()
+    assert first == write_pdf(plan, tmp_path / "b.pdf").read_bytes()
+    text = text_of(tmp_path / "a.pdf")
+    assert "□" not in text
+    assert "M00000" not in text
+    assert re.search("מרכז|זכרמ", text)
+
+
+def test_a_line_can_not_be_turned_round_by_a_name():
+    assert style.label("safe\u202egnp.exe") == "safegnp.exe"
+    assert typefaces.isolated("From القاهرة الجديدة: 3") == "From \u2068القاهرة الجديدة\u2069: 3"
+    thai = "กรุงเทพมหานครอมรรัตนโกสินทร์"
+    assert style.breakable(thai) == thai, "typst knows where a Thai line breaks"
 
 
 def test_the_page_is_safe_and_self_contained(hostile):

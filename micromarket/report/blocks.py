@@ -14,6 +14,7 @@ from micromarket import formats
 from micromarket.plan.assembly import Plan
 from micromarket.report import maps, views
 from micromarket.report.style import Picture, breakable, label
+from micromarket.report.typefaces import FOLDER, Typefaces, scripts_of, typefaces_for
 
 Block = dict[str, Any]
 HALF_MM = 84  # width of a figure that stands beside another
@@ -41,7 +42,42 @@ class Desk:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        return views.by_market(self.plan)
+        """By market; an id stands for a name that no font on this machine can show."""
+        frame = views.by_market(self.plan)
+        hidden = self._hidden
+        if hidden:
+            frame["name"] = frame["name"].where(~frame.index.isin(hidden), frame.index.astype(str))
+        return frame
+
+    @cached_property
+    def faces(self) -> Typefaces:
+        places = self.plan.markets[["name", "region", "territory"]]
+        texts = [str(v) for c in places for v in places[c].dropna().unique()]
+        return typefaces_for([self.plan.company, *texts])
+
+    @cached_property
+    def _hidden(self) -> frozenset[str]:
+        by = self.plan.markets.set_index("market_id")["name"].astype(str)
+        return frozenset(i for i, name in by.items() if not self.faces.shows(name))
+
+    def name_of(self, market_id: str, name: str) -> str:
+        """The name, or the id where it can't be shown."""
+        return market_id if market_id in self._hidden else name
+
+    @cached_property
+    def unshown(self) -> str:
+        """What the PDF can't show, in words; empty where nothing is amiss."""
+        places = self.plan.markets[["name", "region", "territory"]]
+        names = [self.plan.company, *(str(v) for c in places for v in places[c].dropna().unique())]
+        lost = " ".join(n for n in names if not self.faces.shows(n))
+        if not lost:
+            return ""
+        scripts = formats.listed(["another script" if s == "other" else s for s in scripts_of(lost)])
+        ids = f", and ids stand for the names of {formats.plural(len(self._hidden), 'market')}" if self._hidden else ""
+        return (
+            f"No font on the machine that made this file shows {scripts}: letters of it are left as boxes{ids}. The"
+            f" page and the workbook show them all. Fonts to be used are put into the folder that {FOLDER} names."
+        )
 
     @cached_property
     def shapes(self) -> gpd.GeoSeries | None:

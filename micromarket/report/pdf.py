@@ -6,13 +6,14 @@ import datetime as dt
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typst
 
-from micromarket.errors import StageError
+from micromarket.errors import MicromarketWarning, StageError
 from micromarket.formats import day, span
 from micromarket.plan.assembly import Plan
 from micromarket.report import (
@@ -27,8 +28,7 @@ from micromarket.report import (
 )
 from micromarket.report.blocks import Desk, Section
 from micromarket.report.style import label
-
-NO_GLYPH = "□"  # stands for a character that no font of ours has
+from micromarket.report.typefaces import isolated, typefaces_for
 
 
 def write_pdf(plan: Plan, path: str | Path) -> Path:
@@ -38,9 +38,16 @@ def write_pdf(plan: Plan, path: str | Path) -> Path:
     ------
     StageError
         Where typst refuses or warns: a plan with a wrong font or a hole is not published.
+
+    Warns
+    -----
+    MicromarketWarning
+        Where names are in a script that no font on this machine has: their ids stand for them.
     """
     path = Path(path)
     desk = Desk(plan)
+    if desk.unshown:
+        warnings.warn(desk.unshown, MicromarketWarning, stacklevel=2)
     data = document(desk)
     path.write_bytes(compile_pdf(data, desk.pictures, plan.as_of))
     return path
@@ -95,16 +102,19 @@ def document(desk: Desk) -> dict[str, Any]:
     }
 
 
-def _showable(text: str) -> str:
-    """``text`` with a box for every character that our fonts lack: typst would refuse, or borrow another font."""
-    have = style.covered()
-    return "".join(c if ord(c) in have or c in "\n\u200b" else NO_GLYPH for c in text)
-
-
 def compile_pdf(data: Mapping[str, Any], pictures: Mapping[str, bytes], as_of: dt.date) -> bytes:
-    """The template with ``data`` (JSON) and ``pictures`` (SVG by file name) as PDF; dated ``as_of``."""
+    """The template with ``data`` (JSON) and ``pictures`` (SVG by file name) as PDF; dated ``as_of``.
+
+    PDF/UA-1, but where the fonts of a script such as Arabic don't let it be: then tagged without the claim.
+    """
     stamp = dt.datetime.combine(as_of, dt.time(), dt.UTC)
-    pdf: bytes = _compile(data, pictures, format="pdf", pdf_standards=["ua-1"], timestamp=stamp)
+    try:
+        pdf: bytes = _compile(data, pictures, format="pdf", pdf_standards=["ua-1"], timestamp=stamp)
+    except StageError as error:
+        if "missing codepoints" not in str(error):
+            raise
+        # fonts of joined-up scripts have glyphs that are no character: tagged all the same, but no longer by the norm
+        pdf = _compile(data, pictures, format="pdf", timestamp=stamp)
     return pdf
 
 
@@ -120,16 +130,22 @@ def _compile(data: Mapping[str, Any], pictures: Mapping[str, bytes], **how: Any)
         root = Path(folder)
         shutil.copy(style.TEMPLATES / "plan.typ", root / "plan.typ")
         text = json.dumps(data, ensure_ascii=False, sort_keys=True, allow_nan=False)
-        (root / "data.json").write_text(_showable(text), encoding="utf-8")
-        for name, svg in pictures.items():
-            (root / name).write_text(_showable(svg.decode("utf-8")), encoding="utf-8")
-        fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(style.FONTS)])
+        drawn = {name: svg.decode("utf-8") for name, svg in pictures.items()}
+        faces = typefaces_for([text, *drawn.values()])
+        (root / "data.json").write_text(isolated(faces.showable(text)), encoding="utf-8")
+        for name, svg in drawn.items():
+            (root / name).write_text(faces.showable(svg), encoding="utf-8")
+        (root / "fonts").mkdir()
+        for number, file in enumerate(faces.files):
+            shutil.copy(file, root / "fonts" / f"{number:02d}{file.suffix}")
+        folders = [str(style.FONTS), str(root / "fonts")]
+        fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=folders)
         try:
-            out, warnings = typst.compile_with_warnings(
+            out, said = typst.compile_with_warnings(
                 root / "plan.typ", root=root, font_paths=fonts, ignore_system_fonts=True, **how
             )
         except typst.TypstError as error:
             raise StageError(f"the PDF could not be set: {error.message} {error.diagnostic}") from error
-    if warnings:
-        raise StageError("the PDF was not published, typst warns: " + "; ".join(w.message for w in warnings))
+    if said:
+        raise StageError("the PDF was not published, typst warns: " + "; ".join(w.message for w in said))
     return out

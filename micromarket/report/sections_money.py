@@ -129,14 +129,14 @@ def moves(desk: Desk) -> Section | None:
             continue
         rows = [
             (
-                label(r.name, 60),
+                label(desk.name_of(str(r.market_id), str(r.name)), 60),
                 channel_name(r.channel),
                 desk.money(r.current),
                 desk.money(r.recommended),
                 desk.signed(r.change),
                 why(r.reason),
             )
-            for r in part[["name", "channel", "current", "recommended", "change", "reason"]].itertuples(
+            for r in part[["market_id", "name", "channel", "current", "recommended", "change", "reason"]].itertuples(
                 index=False, name="Row"
             )
         ]

@@ -189,4 +189,5 @@ def appendix(desk: Desk) -> Section | None:
     note = "All figures of all markets: plan.xlsx and tables/scores.parquet." if most < len(frame) else ""
     if desk.plan.suppressed:
         note += f" A dash under customers: fewer than {desk.plan.min_cell}."
+    note += f" {desk.unshown}"
     return Section("Appendix", f"{shown}, by {by}", (table("", columns, rows, note=note.strip(), dense=True),), False)

@@ -77,6 +77,7 @@ _RC: dict[Any, Any] = {
 }
 
 
+_DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # would turn a line round
 _SPACE = re.compile(r"[^\S\u00a0\u202f\u2009]+")  # no-break and thin spaces inside figures stay what they are
 
 
@@ -111,7 +112,7 @@ def to_svg(figure: Figure) -> bytes:
     """The figure at its exact size; equal figures give equal bytes."""
     out = io.BytesIO()
     with warnings.catch_warnings():
-        # other scripts: the PDF shows boxes instead (see pdf.NO_GLYPH), only their width is a guess here
+        # other scripts: typst sets them in other fonts (see typefaces), only their width is a guess here
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return out.getvalue()
@@ -171,15 +172,22 @@ def label(text: object, width: int | None = None) -> str:
     ('a bc d', 'abcd…')
     """
     line = _SPACE.sub(" ", str(text)).strip()
-    line = "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cs", "Cn", "Co", "Zl", "Zp"))
+    line = "".join(
+        c for c in line if unicodedata.category(c) not in ("Cc", "Cs", "Cn", "Co", "Zl", "Zp") and c not in _DIRECTIONS
+    )
     if width is not None and len(line) > width:
         line = line[: width - 1].rstrip() + "…"
     return line
 
 
+_OWN_RULES = "\u0590"  # beyond Cyrillic, scripts join letters or break lines by rules of their own, which typst knows
+
+
 def breakable(text: str, run: int = 12) -> str:
     """``text`` with invisible places to break inside very long words, so that no cell overflows."""
     return " ".join(
-        word if len(word) <= run else "\u200b".join(word[i : i + run] for i in range(0, len(word), run))
+        word
+        if len(word) <= run or any(c > _OWN_RULES and c.isalpha() for c in word)
+        else "\u200b".join(word[i : i + run] for i in range(0, len(word), run))
         for word in text.split(" ")
     )
