@@ -74,7 +74,16 @@ def test_every_commented_key_of_the_starter_is_a_valid_default(
     text = plan.read_text()
     for line in text.splitlines():
         key = line.lstrip("# ").split(":")[0]
-        optional = key in {"discount_rate", "horizon_months", "servicing_cost", "budget", "targets", "report", "seed"}
+        optional = key in {
+            "discount_rate",
+            "horizon_months",
+            "servicing_cost",
+            "budget",
+            "targets",
+            "tests",
+            "report",
+            "seed",
+        }
         inside = line.startswith("#   ") and not key.startswith(("transactions", "customers"))
         if optional or (inside and line.index(":") < 20):
             text = text.replace(line, line.replace("# ", "", 1), 1)
