@@ -27,7 +27,7 @@ from micromarket.proof.estimators.inversion import RankTest
 from micromarket.proof.estimators.relative_control import fit_controls, lift_from, relative_test
 from micromarket.proof.estimators.simplex import many_simplex_weights, simplex_weights
 from micromarket.proof.feedback import appended, changes, experiment_rows
-from micromarket.proof.files import read_tests, sort_files, readouts_in_words, write_experiments
+from micromarket.proof.files import read_tests, readouts_in_words, sort_files, write_experiments
 from micromarket.proof.foreign import records_of
 from micromarket.proof.history import read_history, without_tests
 from micromarket.proof.layout import Layout, cell_layout, draw_arms, draw_sets, make_blocks
@@ -404,8 +404,8 @@ def test_nobody_peeks(record, tmp_path):
     assert "not before" in readouts_in_words([early], "USD")
     assert experiment_rows([early]).empty
     days = outcomes_of(record, 0.1)
-    split = pd.concat([days.assign(new_customers=days["new_customers"] / 7, period=days["period"] + pd.Timedelta(days=k))
-                       for k in range(7)])  # fmt: skip
+    part = days.assign(new_customers=days["new_customers"] / 7)
+    split = pd.concat([part.assign(period=days["period"] + pd.Timedelta(days=k)) for k in range(7)])
     assert read_test(record, split).cells[0].lift.value == pytest.approx(read_test(record, days).cells[0].lift.value)
     assert read_test(record, split[split["period"] < split["period"].max()]).missing == 1
     with pytest.raises(InputError, match="markets of the test"):
@@ -425,9 +425,9 @@ def test_results_become_rows_of_experiments(record, tmp_path):
     assert len(appended(rows.assign(channel="radio"), rows)) == 2
     null = experiment_rows([read_test(record, outcomes_of(record, 0.0))])
     assert len(null) == 1  # a null result teaches as much
-    told = changes({"channels": [{"channel": "search", "elasticity": 0.1, "elasticity_low": 0.0, "elasticity_high": 0.2}]},
-                   {"channels": [{"channel": "search", "elasticity": 0.05, "elasticity_low": 0.02,
-                                  "elasticity_high": 0.08}]}, ["search"])  # fmt: skip
+    old = {"channel": "search", "elasticity": 0.1, "elasticity_low": 0.0, "elasticity_high": 0.2}
+    new = {"channel": "search", "elasticity": 0.05, "elasticity_low": 0.02, "elasticity_high": 0.08}
+    told = changes({"channels": [old]}, {"channels": [new]}, ["search"])
     assert "weaker than thought, by 50%" in told[0]
 
 
@@ -461,8 +461,10 @@ def test_tests_designed_elsewhere(blocked):
     outcomes = pd.DataFrame(
         {"market_id": np.repeat(ids, 70), "period": np.tile(dates, 30), "new_customers": counts.ravel()}
     )
-    table = pd.DataFrame({"market_id": ids, "arm": np.where(treated, "posters", "control"), "start": "2026-03-02",
-                          "end": "2026-05-10", "channel": "outdoor", "spend": np.where(treated, 100.0, 0.0)})  # fmt: skip
+    table = pd.DataFrame({
+        "market_id": ids, "arm": np.where(treated, "posters", "control"), "start": "2026-03-02", "end": "2026-05-10",
+        "channel": "outdoor", "spend": np.where(treated, 100.0, 0.0),
+    })  # fmt: skip
     if blocked:
         table["block"] = block
     (record,) = records_of(table, outcomes, "week")
