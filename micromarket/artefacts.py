@@ -254,6 +254,13 @@ ARTEFACTS: dict[str, Artefact] = {
     "tests": Artefact("tests", "tables/tests.parquet", ("market_id",), _columns("market_id arm pair test"),
                       "the contract's tests; pair: block of like markets; cell: what is tried there; factor: of today's"
                       " money", _columns("cell factor")),
+    "changes": Artefact(
+        "plan", "tables/changes.parquet", ("market_id",),
+        _columns("market_id customers_before customers_now money_before money_now money_change target_before target_now"
+                 " target_change play_before play_now reason"),
+        "this plan against the one that previous_run names, money over the same length of time; reason: why a market's"
+        " money is other than it was",
+    ),
 }  # fmt: skip
 
 STAGES = ("data", "value", "potential", "response", "allocation", "targets", "funnel", "tests", "plan")

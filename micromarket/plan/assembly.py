@@ -15,6 +15,7 @@ from micromarket.config import Settings
 from micromarket.formats import in_locale
 from micromarket.notes import Assumption, Check, Notes, plain
 from micromarket.plan import customers as people
+from micromarket.plan.changes import Changes, changes_since
 from micromarket.plan.checks import check_tables, table_totals
 from micromarket.plan.headline import Card, Story, tell
 from micromarket.potential.plays import Play, play_library
@@ -95,6 +96,8 @@ class Plan:
         Table name to the sums of its published rows.
     suppressed : int
         Markets with fewer than ``min_cell`` customers, whose small figures are blank.
+    changes : Changes or None
+        This plan against the one before (``previous_run``).
     locale : str or None
         How numbers, dates and currencies are written (see :func:`micromarket.formats.in_locale`).
     """
@@ -126,6 +129,7 @@ class Plan:
     min_cell: int = 10
     suppressed: int = 0
     locale: str | None = None
+    changes: Changes | None = None
 
     def number(self, stage: str, *keys: str) -> Any:
         """A headline number of a stage, by its keys; ``None`` where there is none."""
@@ -245,6 +249,9 @@ def _assembled(workspace: Workspace, settings: Settings) -> Plan:
     tables, suppressed = _published(workspace, min_cell)
     missing = {s: _reason(s, stages.get(s)) for s, table in _TABLE_OF.items() if not workspace.has(table)}
 
+    changes = changes_since(settings, tables, stages)
+    if changes is not None:
+        tables["changes"] = changes.table
     checks = [(s, c) for s in STAGES if s in stages for c in stages[s].checks]
     own_checks = check_tables(tables, markets, stages)
     warnings = [(s, w) for s in STAGES if s in stages for w in stages[s].warnings]
@@ -289,6 +296,7 @@ def _assembled(workspace: Workspace, settings: Settings) -> Plan:
         min_cell=min_cell,
         suppressed=suppressed,
         locale=settings.locale,
+        changes=changes,
     )
 
 
@@ -327,7 +335,7 @@ def _published(workspace: Workspace, min_cell: int) -> tuple[dict[str, pd.DataFr
     tables: dict[str, pd.DataFrame] = {}
     suppressed = 0
     for name in PUBLISHED:
-        frame = workspace.read_if_there(name)
+        frame = None if name == "changes" else workspace.read_if_there(name)  # made anew by this stage
         if frame is None:
             continue
         known = ARTEFACTS[name]

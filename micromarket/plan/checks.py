@@ -14,6 +14,7 @@ from micromarket.formats import compact, finite, plural
 from micromarket.notes import Check, Notes
 
 TOTALS: dict[str, tuple[str, ...]] = {
+    "changes": ("money_change", "target_change"),
     "scores": ("customers", "customer_equity", "potential_customers", "headroom", "opportunity", "opportunity_share"),
     "causes": ("customers", "value"),
     "peer_groups": (),

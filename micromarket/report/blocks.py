@@ -58,7 +58,7 @@ class Desk:
     @cached_property
     def _hidden(self) -> frozenset[str]:
         by = self.plan.markets.set_index("market_id")["name"].astype(str)
-        return frozenset(i for i, name in by.items() if not self.faces.shows(name))
+        return frozenset(str(i) for i, name in by.items() if not self.faces.shows(name))
 
     def name_of(self, market_id: str, name: str) -> str:
         """The name, or the id where it can't be shown."""

@@ -17,6 +17,7 @@ from micromarket.errors import MicromarketWarning, StageError
 from micromarket.formats import day, span
 from micromarket.plan.assembly import Plan
 from micromarket.report import (
+    sections_changes,
     sections_cover,
     sections_customers,
     sections_delivery,
@@ -60,6 +61,7 @@ def sections(desk: Desk) -> list[Section]:
         sections_money.where_money_is(desk),
         sections_money.moves(desk),
         sections_money.shifts(desk),
+        sections_changes.changes(desk),
         sections_customers.customers(desk) if "budget" in desk.plan.tables else None,
         sections_delivery.targets(desk),
         sections_delivery.funnel(desk),

@@ -30,6 +30,7 @@ SHEETS = {
     "targets": "Targets",
     "funnel": "Funnel",
     "tests": "Tests",
+    "changes": "Changes",
 }
 
 # column -> (heading, kind, definition); kinds: text, money, count, percent, ratio, date
@@ -108,6 +109,16 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "sal": ("SAL", "count", "Sales-accepted leads"),
     "sql": ("SQL", "count", "Sales-qualified leads"),
     "won": ("Won", "count", "Customers won"),
+    "customers_before": ("Customers, before", "count", "In the plan before; blank for small groups"),
+    "customers_now": ("Customers, now", "count", "In this plan; blank for small groups"),
+    "money_before": ("Money, before", "money", "Recommended by the plan before, over the same length of time"),
+    "money_now": ("Money, now", "money", "Recommended by this plan"),
+    "money_change": ("Money, change", "money", "This plan less the one before"),
+    "target_before": ("Target, before", "money", "Revenue target of the plan before, over the same length of time"),
+    "target_now": ("Target, now", "money", "Revenue target of this plan"),
+    "target_change": ("Target, change", "money", "This plan less the one before"),
+    "play_before": ("Play, before", "text", "What the plan before said to do in this market"),
+    "play_now": ("Play, now", "text", "What this plan says"),
     "arm": ("Arm", "text", "treat: moves first; control: stays for comparison; none: not in the test"),
     "pair": ("Pair", "text", "Markets that are compared with each other"),
     "test": ("Test", "text", "Name of the test"),

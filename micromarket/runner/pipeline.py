@@ -91,7 +91,7 @@ PIPELINE: tuple[Stage, ...] = (
         outputs=("work/notes/tests.json", "tables/tests.parquet", "tests.json"),
     ),
     dataclasses.replace(
-        _stage(9, "plan", " ".join(STAGES[:-1]), ("plays",), "budget targets report data locale"),
+        _stage(9, "plan", " ".join(STAGES[:-1]), ("plays", "previous_run"), "budget targets report data locale"),
         outputs=(*_PLAN, *_TABLES),
         required=_PLAN[:1],
     ),

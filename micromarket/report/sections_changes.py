@@ -1,0 +1,96 @@
+"""What changed since the plan before, and why."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from micromarket.formats import count, day, finite, listed, percent, plural
+from micromarket.report.blocks import Block, Column, Desk, Section, lead, table
+from micromarket.report.style import label
+
+MOST = 8
+
+
+def changes(desk: Desk) -> Section | None:
+    """``None`` where there is no plan before."""
+    found = desk.plan.changes
+    if found is None:
+        return None
+    frame = found.table.copy()
+    known = frame[frame["money_change"].notna()]
+    moved = float(known["money_change"].abs().sum() / 2)
+    total = float(known["money_now"].sum())
+    blocks: list[Block] = []
+    said = []
+    if found.rules:
+        said.append(f"People set otherwise: {listed(list(found.rules))}.")
+    for number, words in ((found.markets_new, "new in this plan"), (found.markets_gone, "no longer in it")):
+        if number:
+            said.append(f"{plural(number, 'market')} {'is' if number == 1 else 'are'} {words}.")
+    plays = frame[frame["play_before"].notna() & frame["play_now"].notna()]
+    other = int((plays["play_before"] != plays["play_now"]).sum())
+    if len(plays) and desk.potential_ranked:
+        said.append(f"{count(other)} of {plural(len(plays), 'market')} have another play than before.")
+    if said:
+        blocks.append(lead(" ".join(said)))
+    rows = []
+    for words, kind, before, now in found.figures:
+        rows.append([words, _shown(desk, kind, before), _shown(desk, kind, now), _difference(desk, kind, before, now)])
+    if rows:
+        columns = [
+            Column("", width="3fr"),
+            Column("Before", True),
+            Column("Now", True),
+            Column("Change", True, signed=True),
+        ]
+        blocks.append(table("The plan's figures, before and now", columns, rows))
+    blocks += _markets(desk, known)
+    title = f"Since {day(found.since)}: the plan's figures, before and now"
+    if total > 0:
+        title = f"Since {day(found.since)}, {percent(moved / total)} of the money has found another market"
+        if moved <= 5e-4 * total:
+            title = f"Since {day(found.since)}, no market's money has changed"
+    return Section("What changed", title, tuple(blocks), newpage=False) if blocks else None
+
+
+def _markets(desk: Desk, known: pd.DataFrame) -> list[Block]:
+    names = desk.frame["name"]
+    least = 1e-3 * float(known["money_now"].mean()) if len(known) else 0.0
+    ordered = known[known["money_change"].abs() > least].sort_values(["money_change", "market_id"], kind="stable")
+    if ordered.empty:
+        return []
+    columns = [
+        Column("Market", width="1.8fr"),
+        Column("Before", True),
+        Column("Now", True),
+        Column("Change", True, signed=True),
+        Column("Why", width="4.4fr"),
+    ]
+    out: list[Block] = []
+    up = ordered[ordered["money_change"] > 0].iloc[::-1].head(MOST)
+    down = ordered[ordered["money_change"] < 0].head(MOST)
+    for part, word in ((up, "more"), (down, "less")):
+        rows = [
+            [label(names.get(r["market_id"], r["market_id"]), 60), desk.money(r["money_before"]),
+             desk.money(r["money_now"]), desk.signed(r["money_change"]), r["reason"]]
+            for r in part.to_dict("records")
+        ]  # fmt: skip
+        if rows:
+            out.append(table(f"Markets that get most {word} than in the plan before", columns, rows, dense=True))
+    return out
+
+
+def _shown(desk: Desk, kind: str, value: float) -> str:
+    return desk.money(value) if kind == "money" else percent(value) if kind == "percent" else count(value)
+
+
+def _difference(desk: Desk, kind: str, before: float, now: float) -> str:
+    """In money or counts; of odds in points; none where it can't be seen in the figures beside it."""
+    if _shown(desk, kind, before) == _shown(desk, kind, now) or finite(now - before) is None:
+        return "–"
+    if kind == "money":
+        return desk.signed(now - before)
+    if kind == "percent":
+        points = round(100 * (now - before))
+        return f"{'+' if points > 0 else '−'}{abs(points)} points"
+    return ("+" if now > before else "") + count(now - before)
