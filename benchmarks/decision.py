@@ -35,7 +35,7 @@ from decision_worlds import KINDS, Decided, Known, decide, know, rules
 
 NEVER = 1e-6  # of the money's value: a gain below this is none
 EVEN = 0.01  # of the possible gain: closer to a rule than this is as good as it
-FIRST = 501
+FIRST = 601
 
 
 def report_run() -> list[tuple[str, int, int]]:

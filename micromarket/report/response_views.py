@@ -183,3 +183,16 @@ def price_table(notes: Notes, markets: pd.DataFrame) -> pd.DataFrame:
         [(row["limit"], names.get(row["name"], row["name"]), round(row["value"], 2)) for row in rows],
         columns=["Limit", "Where", "Margin from one unit more"],
     )
+
+
+def segment_table(segments: pd.DataFrame, money: Callable[[float], str]) -> pd.DataFrame:
+    """What the plan brings more than today's, by segment; ``segments``: the artefact budget_segments."""
+    by = segments.groupby("segment")[["incremental_customers", "incremental_value"]].sum()
+    by = by.sort_values("incremental_value", ascending=False, kind="stable")
+    return pd.DataFrame(
+        {
+            "Segment": by.index,
+            "New customers more": [f"{n:+,.0f}" for n in by["incremental_customers"]],
+            "Margin gained": [money(v) for v in by["incremental_value"]],
+        }
+    )

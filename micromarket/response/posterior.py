@@ -120,14 +120,14 @@ def channel_posterior(
     pull = np.concatenate([elasticity, np.zeros(2 * n + 1)])
     none = _probability_of_none(float(pull @ mean), float(np.sqrt(max(float(pull @ covariance @ pull), 1e-300))))
 
+    # 3. experiments and pulses: the panel may be biased, alike in all channels and in each, whether they are there to
+    # tell or not. Where one surely says more than the panel, by a part of that.
     size = np.maximum(mean[:n], 0.0)
     doubt(size, FORM_COMMON, FORM_OWN)
-
-    # 3. experiments and pulses: the panel may be biased, alike in all channels and in each
+    for e in evidence:
+        size[e.channel] = max(size[e.channel], (e.seen - e.error) / max(e.unit, 1e-300))
+    doubt(np.maximum(size, 1e-12), *BIAS[follows])
     if evidence:
-        known = sorted({e.channel for e in evidence})
-        seen = {c: max(e.seen / max(e.unit, 1e-300) for e in evidence if e.channel == c) for c in known}
-        doubt(np.maximum([max(mean[c], seen.get(c, 0.0)) for c in range(n)], 1e-12), *BIAS[follows])
         rows = np.zeros((len(evidence), 3 * n + 1))
         for row, e in zip(rows, evidence, strict=True):
             row[e.channel] = e.unit
