@@ -22,6 +22,7 @@ from PIL import Image
 from shapely.geometry import MultiPolygon, Point, box
 
 from micromarket import formats
+from micromarket.artefacts import ARTEFACTS
 from micromarket.errors import MicromarketWarning, StageError
 from micromarket.plan.assembly import Plan, assemble
 from micromarket.potential.peer_groups import group_markets
@@ -205,6 +206,45 @@ def test_the_workbook_holds_no_formula_and_every_row(hostile, tmp_path):
     total = sum(budget.cell(r, column).value for r in range(2, budget.max_row + 1))
     assert total == pytest.approx(hostile.totals["budget"]["recommended"])
     assert '=HYPERLINK("http://x","y")' in [book["Markets"].cell(r, 2).value for r in range(2, 6)]
+
+
+def test_sheets_of_the_funnel_the_reps_and_the_scoreboard_have_words(tmp_path):
+    plan = plan_of(tmp_path, n=16)
+    keys = {"pipeline": ("level", "key"), "lead_channels": ("channel",), "capacity": ("territory", "region"),
+            "scoreboard": ("market_id", "segment")}  # fmt: skip
+    extra = {}
+    for table, own in workbook.OTHERS.items():
+        columns = [c for c in ARTEFACTS[table].columns if c not in keys[table]]
+        assert set(own) - set(keys[table]) <= set(columns), table
+        assert set(columns) <= set(own) | set(workbook.COLUMNS), f"{table}: a column without words"
+        row = {c: "M00001" if c == "market_id" else "=1+1" for c in keys[table]} | dict.fromkeys(columns, 0.5)
+        extra[table] = pd.DataFrame([row])
+    path = write_workbook(dataclasses.replace(plan, tables={**plan.tables, **extra}), tmp_path / "plan.xlsx")
+    with pytest.warns(UserWarning, match="extension"):
+        book = openpyxl.load_workbook(path)
+    assert book["Lead channels"]["A2"].value == "=1+1"
+    assert book["Lead channels"]["A2"].data_type == "s", "a text, not a formula"
+    head = [c.value for c in book["Sales force"][1]]
+    assert "Utilisation" in head
+    assert book["Sales force"].cell(2, head.index("Utilisation") + 1).number_format == "0.0%"
+    assert {"Budget_table", "Lead_channels_table"} <= set(book.defined_names)
+    told = [c.value for c in book["Read me"]["A"]]
+    assert "Pipeline: Weeks covered" in told
+
+
+def test_libreoffice_opens_the_workbook_and_loses_nothing(hostile, tmp_path):
+    office = shutil.which("soffice") or shutil.which("libreoffice")
+    if office is None:
+        pytest.skip("LibreOffice is not installed")
+    path = write_workbook(hostile, tmp_path / "plan.xlsx")
+    profile = f"-env:UserInstallation={(tmp_path / 'profile').as_uri()}"
+    every_sheet = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false,false,false,-1"
+    command = [office, profile, "--headless", "--convert-to", every_sheet, "--outdir", str(tmp_path), str(path)]
+    done = subprocess.run(command, capture_output=True, timeout=240, check=True)
+    assert b"rror" not in done.stderr
+    sheet = pd.read_csv(tmp_path / "plan-Markets.csv", dtype=str)
+    assert len(sheet) == len(hostile.tables["scores"])
+    assert '=HYPERLINK("http://x","y")' in set(sheet["Market"])
 
 
 def test_maps_cross_the_date_line_and_keep_shared_borders():

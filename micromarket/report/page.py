@@ -13,7 +13,19 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from micromarket.formats import count, current_locale, day, finite, money, prose, rate_unit, span, symbol
+from micromarket.formats import (
+    count,
+    current_locale,
+    day,
+    finite,
+    listed,
+    money,
+    percent,
+    prose,
+    rate_unit,
+    span,
+    symbol,
+)
 from micromarket.plan.assembly import Plan
 from micromarket.report import cautions, maps, style, views
 from micromarket.report.paths import svg_path
@@ -141,12 +153,15 @@ def _payload(
     if "budget" in plan.tables and thrift < 4:
         columns["moves"], words["channel"], words["reason"] = _moves(plan, frame.index, thrift)
     data: dict[str, Any] = {}
+    if plan.changes is not None and thrift < 2:
+        columns["since"], words["cause"] = _since(plan, frame.index)
     if "targets" in plan.tables:
         data |= _periods(plan, frame, columns, words, thrift)
     groups = [(g, t) for g, t in (("region", "Region"), ("territory", "Territory")) if len(words.get(g, [])) > 1]
     shown = _ordering(figures)
     map_, box = drawing
     data |= {
+        "since": "" if plan.changes is None else f"Since {day(plan.changes.since)}",
         "currency": symbol(plan.currency),
         "locale": current_locale(),
         "code": plan.currency,
@@ -166,8 +181,38 @@ def _payload(
         "ramp": {"light": _ramp(_LIGHT, map_), "dark": _ramp(_DARK, map_)},
     }
     around = {"groups": groups, "has_map": map_ is not None, "has_targets": "targets" in plan.tables, "viewbox": box}
-    around |= _map_words(plan, map_)
+    around |= _map_words(plan, map_) | _actions_words(figures, data.get("periods"))
+    around["since"] = _since_words(plan)
     return data, around
+
+
+def _actions_words(figures: list[str], periods: list[str] | None) -> dict[str, Any]:
+    when = f" for {periods[0]}" if periods else ""
+    return {
+        "has_actions": bool({"change", "target_customers", "opportunity"} & set(figures)),
+        "actions_title": f"Three things to do first{when}",
+    }
+
+
+def _since(plan: Plan, index: pd.Index) -> tuple[list[Any], list[str]]:
+    """By market: (change of its money against the plan before, reason); ``None`` where there is none."""
+    assert plan.changes is not None
+    table = plan.changes.table.set_index("market_id").reindex(index)
+    code, words = _coded(table["reason"])
+    change = [_short(v, 3) for v in table["money_change"]]
+    return [[c, k] if c and k >= 0 else None for c, k in zip(change, code, strict=True)], words
+
+
+def _since_words(plan: Plan) -> dict[str, Any] | None:
+    if plan.changes is None or not plan.changes.figures:
+        return None
+    show = {"money": lambda v: money(v, plan.currency), "percent": percent, "count": count}
+    rules = plan.changes.rules
+    return {
+        "title": f"Since {day(plan.changes.since)}",
+        "said": f"People set otherwise: {listed(list(rules))}." if rules else "",
+        "rows": [(words, show[kind](a), show[kind](b)) for words, kind, a, b in plan.changes.figures],
+    }
 
 
 def _figure(figures: list[str]) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,18 @@ def sections(desk: Desk) -> list[Section]:
         sections_trust.given(desk),
         sections_trust.appendix(desk),
     ]
-    return [s for s in written if s is not None]
+    return _flowing([s for s in written if s is not None])
+
+
+def _flowing(written: list[Section]) -> list[Section]:
+    """A section of a few words stands on no page of its own, nor does what comes after it start one."""
+    out: list[Section] = []
+    after_few = False
+    for section in written:
+        few = not any(b["kind"] in ("table", "figure", "beside") for b in section.blocks)
+        out.append(replace(section, newpage=False) if few or after_few else section)
+        after_few = few
+    return out
 
 
 def document(desk: Desk) -> dict[str, Any]:

@@ -30,7 +30,9 @@ def changes(desk: Desk) -> Section | None:
     plays = frame[frame["play_before"].notna() & frame["play_now"].notna()]
     other = int((plays["play_before"] != plays["play_now"]).sum())
     if len(plays) and desk.potential_ranked:
-        said.append(f"{count(other)} of {plural(len(plays), 'market')} have another play than before.")
+        verb = "has" if other == 1 else "have"
+        some = f"{count(other)} of {plural(len(plays), 'market')} {verb}" if other else "No market has"
+        said.append(f"{some} another play than before.")
     if said:
         blocks.append(lead(" ".join(said)))
     rows = []

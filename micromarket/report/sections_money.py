@@ -12,6 +12,12 @@ from micromarket.report.blocks import HALF_MM, Block, Column, Desk, Section, bes
 from micromarket.report.sections_cover import map_or_bars
 from micromarket.report.style import label
 
+_OBJECTIVES = {
+    "acquire": "customers still to be won, at what a new one is worth",
+    "deepen": "what customers would bring more at their peers' level",
+    "retain": "the value at risk of customers expected to leave",
+}
+
 
 def where_money_is(desk: Desk) -> Section | None:
     """Spend against opportunity; without spend, where the opportunity is. Nothing where its order isn't supported."""
@@ -34,7 +40,7 @@ def where_money_is(desk: Desk) -> Section | None:
                 finding,
                 f"Bars of the share of spend and of opportunity by {step}. {finding}.",
                 figures.tenths(by),
-                "Opportunity: customers still to be won times what a new customer is worth.",
+                _opportunity_words(desk),
             )
         )
     if astray is not None:
@@ -54,6 +60,15 @@ def where_money_is(desk: Desk) -> Section | None:
         )
         return Section("Money and opportunity", title, tuple(blocks))
     return _opportunity(desk, blocks)
+
+
+def _opportunity_words(desk: Desk) -> str:
+    """What counts as opportunity in this plan."""
+    weights = desk.number("potential", "objective", "weights") or {}
+    counted = [words for key, words in _OBJECTIVES.items() if weights.get(key)]
+    if not counted or counted == [_OBJECTIVES["acquire"]]:
+        return "Opportunity: customers still to be won times what a new customer is worth."
+    return f"Opportunity, by the plan's objectives: {listed(counted)}."
 
 
 def _opportunity(desk: Desk, blocks: list[Block]) -> Section:

@@ -19,134 +19,10 @@ from micromarket.plan.assembly import Plan
 from micromarket.report import cautions
 from micromarket.report.sections_customers import foresight_in_words
 from micromarket.report.style import ACCENT, ACCENT_DARK, ACCENT_PALE, GREY, label
+from micromarket.report.workbook_words import COLUMNS, OTHERS, SHEETS, WINNING
 
 MOST_ROWS = 60_000  # beyond it a sheet sums over segments: people filter it, programs read tables/*.parquet
 MOST_SHEET_ROWS = 1_048_575
-SHEETS = {
-    "scores": "Markets",
-    "causes": "Causes",
-    "response": "Response",
-    "budget": "Budget",
-    "targets": "Targets",
-    "funnel": "Funnel",
-    "tests": "Tests",
-    "changes": "Changes",
-}
-
-# column -> (heading, kind, definition); kinds: text, money, count, percent, ratio, date
-COLUMNS: dict[str, tuple[str, str, str]] = {
-    "market_id": ("Market id", "text", "The company's own id of the micromarket"),
-    "name": ("Market", "text", "Name of the micromarket"),
-    "region": ("Region", "text", "Region it belongs to"),
-    "territory": ("Territory", "text", "Sales territory it belongs to"),
-    "definition": ("Who is in it", "text", "What defines a segment that was made from what customers buy"),
-    "segment": ("Segment", "text", "Customer segment; of revenue: the one that a buyer is in when buying"),
-    "channel": ("Channel", "text", "Marketing channel"),
-    "period": ("Period", "date", "First day of the week, month or quarter"),
-    "customers": ("Customers", "count", "Active customers at the plan's data date; blank for small groups"),
-    "penetration": ("Penetration", "percent", "Customers as a share of those who could buy"),
-    "share": ("Share", "percent", "Customers as a share of those who buy from anyone"),
-    "clv": ("Value per customer", "money", "Expected discounted margin over the horizon of a customer on the books"),
-    "clv_low": ("Value, low", "money", "Lower end of the 90% interval of value per customer"),
-    "clv_high": ("Value, high", "money", "Upper end of the 90% interval of value per customer"),
-    "new_customer_clv": ("Value of a new customer", "money", "The same of a customer acquired tomorrow"),
-    "customer_equity": ("Customer equity", "money", "Customers times value per customer"),
-    "potential_customers": ("Potential customers", "count", "Customers the market could hold"),
-    "potential_low": ("Potential, low", "count", "Lower end of the 90% interval of potential"),
-    "potential_high": ("Potential, high", "count", "Upper end of the 90% interval of potential"),
-    "headroom": ("Customers to win", "count", "Headroom: customers that could still be won"),
-    "opportunity": ("Opportunity", "money", "Headroom times the value of a new customer; by targets.objective if set"),
-    "opportunity_share": ("Share of opportunity", "percent", "The market's part of the company's opportunity"),
-    "peer_group": ("Peer group", "text", "Similar markets it is compared with"),
-    "quadrant": ("Quadrant", "text", "Potential against share"),
-    "play": ("Play", "text", "What to do in this market"),
-    "headroom_low": ("To win, low", "count", "Lower end of the 90% interval of headroom"),
-    "headroom_high": ("To win, high", "count", "Upper end of the 90% interval of headroom"),
-    "top_fifth": ("Odds of the top fifth", "percent", "Probability of being in the fifth with most headroom"),
-    "peer_potential": ("Potential by peers", "count", "Cross-check: what the 40 most similar markets let expect"),
-    "outside": ("Unlike the others", "text", "True: no market like it was learnt from, its potential is a guess"),
-    "around": ("Through neighbours", "count", "Customers more (or fewer) than with typical neighbouring markets"),
-    "hot_spot": ("Hot spot", "text", "More (hot) or fewer (cold) customers than predicted, with its neighbours"),
-    "development_index": ("Development index", "count", "Customers per addressable, 100 = average (BDI), pooled"),
-    "category_index": ("Category index", "count", "Everyone's customers per addressable, 100 = average (CDI)"),
-    "coverage_gap": ("To win: coverage", "count", "Part of the headroom that goes with too few reps"),
-    "spend_gap": ("To win: spend", "count", "Part that goes with little marketing money"),
-    "price_gap": ("To win: price", "count", "Part that goes with a high price"),
-    "rivals_gap": ("To win: rivals", "count", "Part that goes with strong rivals"),
-    "unexplained_gap": ("To win: unexplained", "count", "Part that nothing in the data explains"),
-    "cause": ("Cause", "text", "Why the market stays behind its potential; in Markets: the largest cause"),
-    "kind": ("Kind", "text", "fixable: the company can turn it; structural: it can't, or nobody knows how"),
-    "quadrant_odds": ("Odds of the quadrant", "percent", "Probability that the market is in this quadrant"),
-    "peer_group_leaning": ("Leans to", "text", "Peer group that it changes to if it leans there in the next plan too"),
-    "opportunity_acquire": ("Opportunity: new customers", "money", "Headroom times the value of a new customer"),
-    "opportunity_deepen": ("Opportunity: deeper accounts", "money", "What its customers would bring more at their"
-                           " peers' level"),
-    "opportunity_retain": ("Value at risk", "money", "Customers expected to leave in the plan times their value"),
-    "objective": ("Objective", "text", "What weighs most in this market's opportunity"),
-    "cross_sell": ("Product to offer", "text", "The product held most below the level of its peers, in money"),
-    "value": ("Value", "money", "Customers times the value of a new customer"),
-    "current_spend": ("Spend now", "money", "Last year's spend scaled to the plan period"),
-    "effect": ("Effect", "count", "New customers that the current spend of the plan period brings"),
-    "effect_low": ("Effect, low", "count", "Lower end of its 90% interval"),
-    "effect_high": ("Effect, high", "count", "Upper end of its 90% interval"),
-    "marginal_return": ("Marginal return", "ratio", "Value that the next unit of money brings"),
-    "source": ("Source", "text", "Estimated from own data, from an experiment, or assumed"),
-    "current": ("Money now", "money", "Last year's spend scaled to the plan period"),
-    "recommended": ("Money, plan", "money", "Recommended for the plan period"),
-    "change": ("Change", "money", "Recommended less current"),
-    "incremental_customers": ("New customers gained", "count", "Against keeping the current allocation"),
-    "incremental_value": ("Margin gained", "money", "Against keeping the current allocation, over the plan period"),
-    "value_low": ("Margin gained, low", "money", "Lower end of its 90% interval"),
-    "value_high": ("Margin gained, high", "money", "Upper end of its 90% interval"),
-    "reason": ("Why", "text", "Why the money of this market and channel changes"),
-    "new_customers": ("New customers", "count", "Target for the period"),
-    "revenue": ("Revenue", "money", "Target for the period"),
-    "margin": ("Margin", "money", "Target for the period"),
-    "p_attain": ("Odds", "percent", "Probability that the target is reached"),
-    "last_target": ("Last target", "money", "The target of the same span before"),
-    "leads": ("Leads", "count", "Leads to be created in the period"),
-    "mql": ("MQL", "count", "Marketing-qualified leads"),
-    "sal": ("SAL", "count", "Sales-accepted leads"),
-    "sql": ("SQL", "count", "Sales-qualified leads"),
-    "won": ("Won", "count", "Customers won"),
-    "customers_before": ("Customers, before", "count", "In the plan before; blank for small groups"),
-    "customers_now": ("Customers, now", "count", "In this plan; blank for small groups"),
-    "money_before": ("Money, before", "money", "Recommended by the plan before, over the same length of time"),
-    "money_now": ("Money, now", "money", "Recommended by this plan"),
-    "money_change": ("Money, change", "money", "This plan less the one before"),
-    "target_before": ("Target, before", "money", "Revenue target of the plan before, over the same length of time"),
-    "target_now": ("Target, now", "money", "Revenue target of this plan"),
-    "target_change": ("Target, change", "money", "This plan less the one before"),
-    "play_before": ("Play, before", "text", "What the plan before said to do in this market"),
-    "play_now": ("Play, now", "text", "What this plan says"),
-    "arm": ("Arm", "text", "treat: moves first; control: stays for comparison; none: not in the test"),
-    "pair": ("Pair", "text", "Markets that are compared with each other"),
-    "test": ("Test", "text", "Name of the test"),
-}  # fmt: skip
-# of the sheets on winning customers; the same columns mean another thing elsewhere
-WINNING = {
-    "level": ("Of", "text", "The whole company, a channel, a segment or a market"),
-    "basis": (
-        "Basis",
-        "text",
-        "blended: all money over all new customers; paid: of channels that customers are booked"
-        " under; unpaid: channels without spend; unclaimed: money of channels that nobody is booked under;"
-        " unknown: nothing says which channel won whom",
-    ),
-    "name": ("Name", "text", "Name of the channel, segment or market"),
-    "spend": ("Spend, a year", "money", "Marketing money of the last year of spend"),
-    "won": ("New customers", "count", "Won in that year; blank for small groups"),
-    "cac": ("Cost of winning one", "money", "Money per new customer, pooled where there are few"),
-    "cac_low": ("Cost, low", "money", "Lower end of its 90% interval"),
-    "cac_high": ("Cost, high", "money", "Upper end of its 90% interval"),
-    "new_customer_clv": ("Value of a new customer", "money", "Expected discounted margin over the horizon"),
-    "ltv_to_cac": ("Value over cost", "ratio", "Below 1 a new customer costs more than it brings"),
-    "payback_months": (
-        "Repaid after, months",
-        "count",
-        "Blank where the margin doesn't repay the cost within the horizon, or the cost is unknown",
-    ),
-}
 _FORMATS = {
     "money": "#,##0;[Red]-#,##0",
     "count": "#,##0.0",
@@ -200,10 +76,13 @@ def write_workbook(plan: Plan, path: str | Path) -> Path:
     names = names.loc[:, names.notna().any()]
     for table, title in SHEETS.items():
         if table in plan.tables:
-            frame = over_segments(plan.tables[table]).join(names, on="market_id")
-            first = ["market_id", *names.columns]
-            frame = frame[[*first, *(c for c in frame.columns if c not in first)]]
-            _sheet(book, title, frame, styles, unsupported(plan) if table in ("scores", "causes") else frozenset())
+            frame = over_segments(plan.tables[table]).dropna(axis="columns", how="all")
+            if "market_id" in frame.columns:
+                frame = frame.join(names, on="market_id")
+                first = ["market_id", *names.columns]
+                frame = frame[[*first, *(c for c in frame.columns if c not in first)]]
+            grey = unsupported(plan) if table in ("scores", "causes") else frozenset()
+            _sheet(book, title, frame, styles, grey, COLUMNS | OTHERS.get(table, {}))
     if plan.segments is not None and len(plan.segments) > 1:
         _sheet(book, "Segments", plan.segments.dropna(axis="columns", how="all"), styles, frozenset())
     if plan.acquisition is not None:
@@ -327,6 +206,12 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
     meanings = [*COLUMNS.items()]
     if plan.segments is not None and plan.segments["definition"].notna().any():
         shown.add("definition")
+    for table, own in OTHERS.items():
+        if table in plan.tables:
+            title = SHEETS[table]
+            meanings += [
+                (c, (f"{title}: {h}", k, d)) for c, (h, k, d) in own.items() if c in plan.tables[table].columns
+            ]
     if plan.acquisition is not None:
         meanings += [(c, m) for c, m in WINNING.items() if c not in COLUMNS]
         shown |= set(WINNING)
@@ -381,7 +266,7 @@ def _sheet(
         sheet.set_column(j, j, {"text": min(max(widest + 2, 10), 50)}.get(kind, max(12, widest + 2)))
     rows, last = len(frame), len(frame.columns) - 1
     sheet.autofilter(0, 0, max(rows, 1), last)
-    for column in ("change", "opportunity"):
+    for column in ("change", "opportunity", "money_change", "contribution"):
         if column in frame.columns and rows and column not in grey:
             j = list(frame.columns).index(column)
             bar = {"type": "data_bar", "bar_color": "#A9D3D3", "bar_solid": True, "bar_negative_color": "#F0CFB8",

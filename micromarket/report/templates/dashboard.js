@@ -25,6 +25,11 @@
   const small = D.locale && intl({style: "currency", currency: D.code, useGrouping: true, ...three});
   const plain = intl({maximumFractionDigits: 0}), figure = intl(three);
   const share = [0, 1].map(n => intl({style: "percent", minimumFractionDigits: n, maximumFractionDigits: n}));
+  function name_(row, tag) {  // a name may run from right to left
+    const node = el(tag, get(row, "name"));
+    node.dir = "auto";
+    return node;
+  }
   function compact(value) {
     const size = Math.abs(value);
     for (const [scale, suffix] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]])
@@ -111,12 +116,57 @@
       bar(name, totals[i][0], most, money(totals[i][0]) + " · " + count(totals[i][1]) + " new")));
   }
 
+  // three things to do first: win where most is due, move the money, talk where the odds are worst
+  function actions(mine) {
+    const box = $("actions");
+    if (!box) return;
+    const taken = new Set();
+    const best = (value, floor) => {
+      let top = null, most = floor;
+      for (const i of mine) {
+        const v = value(D.markets[i]);
+        if (v !== null && v > most && !taken.has(i)) { top = i; most = v; }
+      }
+      if (top !== null) taken.add(top);
+      return top;
+    };
+    const due = row => { const m = get(row, "monthly"); return m ? m[0] : get(row, "target_customers"); };
+    const move = (row, up) => (get(row, "moves") || []).filter(m => up ? m[2] > m[1] : m[2] < m[1])
+      .reduce((a, m) => !a || Math.abs(m[2] - m[1]) > Math.abs(a[2] - a[1]) ? m : a, null);
+    const size = up => row => { const m = move(row, up); return m ? Math.abs(m[2] - m[1]) : null; };
+    const steps = [
+      [due, 0.5, row => ["Win " + count(due(row)) + " new customers in " + get(row, "name"), word("play", get(row, "play"))]],
+      [size(true), 0, row => { const m = move(row, true); return [
+        "Put " + money(m[2] - m[1]) + " more into " + D.words.channel[m[0]] + " in " + get(row, "name"), word("reason", m[3])]; }],
+      [row => { const p = get(row, "p_attain"); return p === null ? null : 1 - p; }, 0.5, row => [
+        "Talk about the target of " + get(row, "name") + ": odds " + odds(get(row, "p_attain")), "What would make it likelier: people, money, time?"]],
+      [size(false), 0, row => { const m = move(row, false); return [
+        "Take " + money(m[1] - m[2]) + " out of " + D.words.channel[m[0]] + " in " + get(row, "name"), word("reason", m[3])]; }],
+      [row => get(row, "opportunity"), 0, row => [
+        get(row, "name") + ": " + money(get(row, "opportunity")) + " still to be won", word("play", get(row, "play"))]],
+    ];
+    const out = [];
+    for (const [value, floor, words] of steps) {
+      const i = out.length < 3 ? best(value, floor) : null;
+      if (i !== null) out.push([i, words(D.markets[i])]);
+    }
+    box.replaceChildren(...out.map(([i, [what, why]]) => {
+      const item = el("li"), button = el("button");
+      button.type = "button";
+      button.append(el("b", what), el("span", why));
+      button.addEventListener("click", () => choose(i, true, button));
+      item.append(button);
+      return item;
+    }));
+    box.parentNode.hidden = !out.length;
+  }
+
   function list(found) {
     $("count").textContent = found.length === 1 ? "1 market" : count(found.length) + " markets";
     $("markets").replaceChildren(...found.slice(0, limit).map(i => {
       const row = D.markets[i], item = el("li"), button = el("button");
       button.type = "button";
-      button.append(el("b", get(row, "name")));
+      button.append(name_(row, "b"));
       const at = order.replace(/[+-]$/, "");
       const [name, heading, format] = D.detail.find(d => d[0] === at) || D.figure;
       const value = get(row, name), sign = v => v === null ? "" : v < 0 ? "down" : "up";
@@ -126,23 +176,33 @@
       if (name !== "change" && get(row, "change") !== null)
         small.replaceChildren("money ", el("b", money(get(row, "change"), true), sign(get(row, "change"))));
       button.append(el("em", play || word("region", get(row, "region"))), small);
-      button.addEventListener("click", () => choose(i, true));
+      button.addEventListener("click", () => choose(i, true, button));
       item.append(button);
       return item;
     }));
     $("more").hidden = found.length <= limit;
   }
 
-  function choose(i, jump) {
+  let opener = null;
+  function close_() {
+    chosen = null;
+    $("detail").hidden = true;
+    paint();
+    if (opener && opener.isConnected) opener.focus();
+    opener = null;
+  }
+  function choose(i, jump, from) {
     chosen = i;
+    opener = from || null;
     const box = $("detail"), row = D.markets[i];
     box.replaceChildren();
     box.hidden = false;
     const close = el("button", "×", "close");
     close.type = "button";
     close.setAttribute("aria-label", "Close");
-    close.addEventListener("click", () => { chosen = null; box.hidden = true; paint(); });
-    const title = el("h2", get(row, "name"));
+    close.addEventListener("click", close_);
+    const title = name_(row, "h2");
+    title.id = "h-detail";
     title.tabIndex = -1;
     box.append(close, title);
     const place = [word("region", get(row, "region")), word("territory", get(row, "territory")), get(row, "id")].filter(Boolean);
@@ -175,6 +235,13 @@
         ul.append(li);
       }
       box.append(ul);
+    }
+    const since = get(row, "since");
+    if (since && D.since) {
+      box.append(el("h3", D.since));
+      const p = el("p", "Money ");
+      p.append(el("b", money(since[0], true), (since[0] < 0 ? "down" : "up") + " whole"), " against the plan before. " + word("cause", since[1]));
+      box.append(p);
     }
     const monthly = get(row, "monthly");
     if (monthly) {
@@ -223,7 +290,15 @@
     if (fine) $("map").classList.add("fine");
     $("map").addEventListener("click", event => {
       const node = event.target.closest("[data-i]");
-      if (node) choose(Number(node.dataset.i), true);
+      if (node) return choose(Number(node.dataset.i), true);
+      let near = null, least = 24;  // a thumb is wide, and some markets are small
+      for (const [i, shape] of shapes) {
+        const r = shape.getBoundingClientRect();
+        const away = Math.hypot(event.clientX - Math.min(Math.max(event.clientX, r.left), r.right),
+          event.clientY - Math.min(Math.max(event.clientY, r.top), r.bottom));
+        if (away < least) { least = away; near = i; }
+      }
+      if (near !== null) choose(near, true);
     });
   }
   function paint() {
@@ -245,11 +320,14 @@
     const mine = D.markets.map((row, i) => i).filter(i => inPatch(D.markets[i]));
     $("h-patch").textContent = patch === null ? "All markets" : word(patch[0], patch[1]);
     cards(mine);
+    actions(mine);
     periods();
     list(rows());
     paint();
   }
 
+  addEventListener("keydown", event => { if (event.key === "Escape" && chosen !== null) close_(); });
+  const KEY = "micromarket patch " + document.title;
   const picker = $("patch");
   if (picker) {
     const all = el("option", "All markets");
@@ -264,8 +342,14 @@
     picker.addEventListener("change", () => {
       const [name, code] = picker.value.split(":");
       patch = picker.value ? [name, Number(code)] : null;
+      try { localStorage.setItem(KEY, patch === null ? "" : name + ":" + D.words[name][patch[1]]); } catch { /* not here */ }
       show();
     });
+    try {  // the patch that was picked last, also on next month's page
+      const [name, ...rest] = (localStorage.getItem(KEY) || "").split(":");
+      const code = (D.words[name] || []).indexOf(rest.join(":"));
+      if (code >= 0 && D.groups.some(g => g[0] === name)) { patch = [name, code]; picker.value = name + ":" + code; }
+    } catch { /* private windows keep nothing */ }
   }
   for (const [name, , heading] of D.orders) { const o = el("option", heading); o.value = name; $("sort").append(o); }
   $("sort").addEventListener("change", event => { order = event.target.value; list(rows()); });

@@ -1,0 +1,228 @@
+"""The page for the field in a real browser: keyboard, screen reader, contrast, phone, paper, and many markets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import Browser
+from PIL import Image
+from test_report import plan_of
+
+from micromarket.report import write_page, write_pdf
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+# contrast of every text with what is behind it (WCAG 2.2: 4.5, large or bold text 3), worst first
+CONTRAST = """(() => {
+  const parse = c => {
+    const m = c.match(/[\\d.]+/g).map(Number);
+    return {rgb: m.slice(0, 3), a: m.length > 3 ? m[3] : 1};
+  };
+  const line = v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; };
+  const light = rgb => { const [r, g, b] = rgb.map(line); return .2126 * r + .7152 * g + .0722 * b; };
+  const behind = node => {
+    for (let n = node; n; n = n.parentElement) {
+      const c = parse(getComputedStyle(n).backgroundColor);
+      if (c.a > .99) return c.rgb;
+    }
+    return [255, 255, 255];
+  };
+  const out = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let t; t = walk.nextNode();) {
+    const node = t.parentElement;
+    const seen = t.textContent.trim() && node.checkVisibility();
+    if (!seen || node.closest("svg,script,style,.skip,.hidden")) continue;
+    const s = getComputedStyle(node), size = parseFloat(s.fontSize);
+    const big = size >= 24 || (size >= 18.66 && s.fontWeight >= 700);
+    const a = light(parse(s.color).rgb), b = light(behind(node));
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < (big ? 3 : 4.5)) out.push([Math.round(100 * ratio) / 100, t.textContent.trim().slice(0, 40)]);
+  }
+  return out;
+})()"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    return write_page(plan_of(folder / "run", n=40, hostile=True), folder / "dashboard.html")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as opened:
+        yield opened
+
+
+def test_a_screen_reader_hears_what_everything_is(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    tree = browser.tree()
+    roles = [n["role"] for n in tree]
+    assert {"main", "banner", "contentinfo", "search"} <= set(roles)
+    nameless = [n["role"] for n in tree if n["focusable"] and not n["name"] and n["role"] != "RootWebArea"]
+    assert not nameless
+    levels = [n["level"] for n in tree if n["role"] == "heading"]
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels)), "no level is skipped"
+    named = {(n["role"], n["name"]) for n in tree}
+    assert ("combobox", "My patch") in named
+    assert any(role == "searchbox" and name.startswith("Find a market") for role, name in named)
+    assert sum(n["role"] == "image" and "by market" in n["name"] for n in tree) == 1
+    ids = browser.run("[...document.querySelectorAll('[id]')].map(n => n.id)")
+    assert len(ids) == len(set(ids))
+    wanted = browser.run(
+        "[...document.querySelectorAll('[aria-labelledby]')].filter(n => !n.hidden &&"
+        " !document.getElementById(n.getAttribute('aria-labelledby'))).length"
+    )
+    assert wanted == 0
+    assert browser.run("document.documentElement.lang") == "en"
+    assert not browser.errors, "the page's own policy lets everything of it through"
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_text_can_be_read(browser: Browser, page: Path, dark: bool) -> None:
+    browser.open(page, dark=dark)
+    browser.run("document.querySelector('#markets button').click()")
+    assert browser.run(CONTRAST) == []
+    browser.run("document.documentElement.style.setProperty('--grey', '#777')")
+    assert len(browser.run(CONTRAST)) > 5, "the measure itself tells"
+
+
+def test_it_fits_a_phone_and_a_thumb(browser: Browser, page: Path) -> None:
+    browser.open(page, 390, 844)
+    browser.run("document.querySelector('#markets button').click()")
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    small = browser.run(
+        "[...document.querySelectorAll('button,select,input')].filter(n => n.checkVisibility())"
+        ".map(n => n.getBoundingClientRect()).filter(r => r.height < 43.5 || r.width < 43.5).length"
+    )
+    assert small == 0
+    browser.open(page, 320, 640)
+    assert browser.run("document.documentElement.scrollWidth") <= 320, "enlarged four times on a desktop (WCAG 1.4.10)"
+
+
+def test_keys_do_what_a_finger_does(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press("Tab")
+    assert browser.run("document.activeElement.className") == "skip"
+    browser.run("document.querySelector('#markets button').focus()")
+    name = browser.run("document.activeElement.querySelector('b').textContent")
+    browser.press("Enter")
+    assert browser.run("document.activeElement.textContent") == name
+    assert browser.run("document.activeElement.id") == "h-detail"
+    browser.press("Escape")
+    assert browser.run("document.getElementById('detail').hidden")
+    assert browser.run("document.activeElement.querySelector('b').textContent") == name, "back where one came from"
+
+
+def test_a_patch_is_picked_and_kept(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    everyone = browser.run("document.querySelector('#cards dd').textContent")
+    assert browser.run("document.querySelectorAll('#actions li').length") == 3
+    browser.run(
+        "(() => { const p = document.getElementById('patch'); p.selectedIndex = 1;"
+        " p.dispatchEvent(new Event('change')); })()"
+    )
+    patch = browser.run("document.getElementById('h-patch').textContent")
+    assert browser.run("document.querySelector('#cards dd').textContent") != everyone
+    mine = browser.run("[...document.querySelectorAll('#markets b:first-child')].map(n => n.textContent)")
+    asked = browser.run("[...document.querySelectorAll('#actions b')].map(n => n.textContent)")
+    assert all(any(m in a for m in mine) for a in asked), "my actions are about my markets"
+    browser.open(page)
+    assert browser.run("document.getElementById('h-patch').textContent") == patch
+    browser.run("localStorage.clear()")
+
+
+def test_a_tap_beside_a_small_market_finds_it(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.run("document.getElementById('map').scrollIntoView()")
+    browser.run(
+        "(() => { const m = document.getElementById('map'), r = m.querySelector('[data-i]').getBoundingClientRect();"
+        " m.dispatchEvent(new MouseEvent('click', {bubbles: true, clientX: r.right + 8, clientY: r.top})); })()"
+    )
+    assert not browser.run("document.getElementById('detail').hidden")
+
+
+def test_on_paper_it_is_dark_on_white_without_controls(browser: Browser, page: Path) -> None:
+    browser.open(page, dark=True, print_=True)
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.run("getComputedStyle(document.querySelector('.picker')).display") == "none"
+    assert browser.run(CONTRAST) == []
+
+
+def test_thousands_of_markets_stay_usable(browser: Browser, tmp_path: Path) -> None:
+    """Twenty thousand are in benchmarks/report.py."""
+    many = plan_of(tmp_path / "run", n=4000, geometry=False)
+    path = write_page(many, tmp_path / "dashboard.html")
+    assert path.stat().st_size < 1_000_000
+    assert browser.open(path) < 4_000
+    took = browser.run(
+        "(() => { const f = document.getElementById('find'), t = performance.now(); f.value = 'jaya';"
+        " f.dispatchEvent(new Event('input')); document.body.offsetHeight; return performance.now() - t; })()"
+    )
+    assert took < 300
+    assert not browser.errors
+
+
+# --- pictures that are kept -----------------------------------------------------------------------------------------
+def held_against(picture: Image.Image, name: str) -> None:
+    """Compares small grey pictures: what has moved or vanished shows, another machine's antialiasing doesn't.
+
+    ``MICROMARKET_SNAPSHOTS=1`` keeps the pictures of today instead.
+    """
+    small = picture.convert("L").resize((picture.width // 4, picture.height // 4), Image.Resampling.BOX)
+    path = SNAPSHOTS / f"{name}.png"
+    if os.environ.get("MICROMARKET_SNAPSHOTS"):
+        SNAPSHOTS.mkdir(exist_ok=True)
+        small.quantize(16).save(path, optimize=True)
+        return
+    with Image.open(path) as kept:
+        before = np.asarray(kept.convert("L"), float)
+    now = np.asarray(small.quantize(16).convert("L"), float)
+    assert now.shape == before.shape, f"{name}: {now.shape} instead of {before.shape}"
+    apart = np.abs(now - before)
+    assert apart.mean() < 3, f"{name} has changed: see {path} (mean {apart.mean():.1f} of 255)"
+    assert (apart > 60).mean() < 0.02, f"{name} has changed in places: see {path}"
+
+
+def test_pages_of_the_pdf_look_as_they_did(tmp_path: Path) -> None:
+    if shutil.which("pdftoppm") is None:
+        pytest.skip("pdftoppm is not installed")
+    pdf = write_pdf(plan_of(tmp_path / "run", n=40), tmp_path / "plan.pdf")
+    subprocess.run(["pdftoppm", "-r", "48", "-png", str(pdf), str(tmp_path / "p")], check=True)
+    pages = [Image.open(p) for p in sorted(tmp_path.glob("p-*.png"))]
+    sheet = Image.new("RGB", (pages[0].width * 4, pages[0].height * -(-len(pages) // 4)), "white")
+    for k, one in enumerate(pages):
+        sheet.paste(one, (one.width * (k % 4), one.height * (k // 4)))
+    held_against(sheet, "pdf")
+
+
+def test_the_pdfs_tags_tell_its_parts(tmp_path: Path) -> None:
+    if shutil.which("pdfinfo") is None:
+        pytest.skip("pdfinfo is not installed")
+    pdf = write_pdf(plan_of(tmp_path / "run", n=40), tmp_path / "plan.pdf")
+    done = subprocess.run(["pdfinfo", "-struct", str(pdf)], capture_output=True, check=True)
+    tags = [line.split()[0] for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
+    for tag, least in (("Document", 1), ("H1", 8), ("H2", 8), ("Table", 6), ("TH", 20), ("Figure", 6)):
+        assert sum(t.split("(")[0].rstrip(":") == tag for t in tags) >= least, tag
+
+
+@pytest.mark.parametrize(("name", "width", "height"), [("phone", 390, 844), ("desk", 1440, 900)])
+def test_the_page_looks_as_it_did(
+    browser: Browser, page: Path, tmp_path: Path, name: str, width: int, height: int
+) -> None:
+    found = (
+        subprocess.run(["fc-match", "Inter"], capture_output=True, check=False) if shutil.which("fc-match") else None
+    )
+    if found is None or b"Inter" not in found.stdout:
+        pytest.skip("letters have another shape here: the font Inter is not installed")
+    for dark in (False, True):
+        browser.open(page, width, height, dark)
+        shown = Image.open(browser.picture(tmp_path / "now.png"))
+        held_against(shown, f"page-{name}-{'dark' if dark else 'light'}")
