@@ -134,9 +134,13 @@ def compile_pdf(data: Mapping[str, Any], pictures: Mapping[str, bytes], as_of: d
 
 def first_page(data: Mapping[str, Any], pictures: Mapping[str, bytes], ppi: float) -> bytes:
     """The cover as PNG, ``ppi`` pixels an inch."""
-    pages = _compile(data, pictures, format="png", ppi=ppi)
-    first: bytes = pages[0] if isinstance(pages, list) else pages
-    return first
+    return pages(data, pictures, ppi)[0]
+
+
+def pages(data: Mapping[str, Any], pictures: Mapping[str, bytes], ppi: float) -> list[bytes]:
+    """Every page as PNG, ``ppi`` pixels an inch."""
+    drawn = _compile(data, pictures, format="png", ppi=ppi)
+    return drawn if isinstance(drawn, list) else [drawn]
 
 
 def _compile(data: Mapping[str, Any], pictures: Mapping[str, bytes], **how: Any) -> Any:

@@ -10,28 +10,21 @@ from micromarket.formats import count, listed
 from micromarket.report import figures, maps, style
 from micromarket.report.atlas import Ground
 from micromarket.report.blocks import Block, Desk
+from micromarket.report.callouts import far_apart
 from micromarket.report.potential_map_figures import circles
 from micromarket.report.style import label
 
 CALLOUTS = 3
-NEAR_TOP = 15  # only markets among the first so many of their direction are named on a map
 
 
 def _callouts(shapes: gpd.GeoSeries, values: pd.Series, diverging: bool) -> list[str]:
     """Markets to name: the biggest of each direction, none so near another that their labels would fight."""
     ordered = values.reindex(shapes.index).dropna().sort_index().sort_values(ascending=False, kind="stable")
     up, down = list(ordered[ordered > 0].index), list(ordered[ordered < 0].index[::-1])
-    left, bottom, right, top = shapes.total_bounds
-    apart = 0.09 * max(right - left, top - bottom)
-    places = shapes.representative_point()
-    chosen: list[str] = []
-    for candidates, most in ((up, CALLOUTS if diverging else 2 * CALLOUTS), (down if diverging else [], CALLOUTS)):
-        taken = 0
-        for market in candidates[:NEAR_TOP]:
-            if taken < most and all(places[market].distance(places[other]) >= apart for other in chosen):
-                chosen.append(market)
-                taken += 1
-    return chosen
+    if not diverging:
+        return far_apart(shapes, up, 2 * CALLOUTS)
+    most = far_apart(shapes, up, CALLOUTS)
+    return [*most, *far_apart(shapes, down, CALLOUTS, most)]
 
 
 def told(unit: str, values: pd.Series, names: pd.Series, show, diverging: bool) -> str:

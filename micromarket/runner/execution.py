@@ -172,7 +172,7 @@ def _run_stage(
         if path not in outputs:
             raise StageError(f"stage {stage.name}: its notebook ended without writing {path}")
     record = Record(
-        stage.name, key, "done", finding(stage.name, _numbers(work.path, stage.name)),
+        stage.name, key, "done", finding(stage.name, _numbers(work.path, stage.name), settings.company.currency),
         started, now(), round(time.monotonic() - began, 2), outputs,
     )  # fmt: skip
     work.record(record)

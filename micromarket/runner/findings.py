@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from micromarket.formats import compact, count, finite, percent, plural
+from micromarket.formats import compact, count, finite, money, percent, plural
 
 
-def finding(stage: str, numbers: Mapping[str, Any]) -> str:
+def finding(stage: str, numbers: Mapping[str, Any], currency: str = "") -> str:
     """One line of plain English from a stage's numbers (see ARCHITECTURE.md); empty where they say too little.
 
     >>> finding("tests", {"treated": 12, "control": 12, "weeks": 8, "power": 0.81})
     '24 markets in the holdout over 8 weeks, 81% power'
+    >>> finding("value", {"clv": 385.2}, "USD")
+    'a customer is worth $385'
     """
     speak = _FINDINGS.get(stage)
     if speak is None:
         return ""
-    parts = [part for part in speak(numbers) if part]
+    parts = [part for part in speak({**numbers, "currency": currency}) if part]
     return ", ".join(parts).replace("\n", " ")[:160]
 
 
@@ -28,6 +30,14 @@ def _number(value: Any, unit: str = "") -> str:
         return ""
     short = count(number) if abs(number) < 1e5 and (abs(number) >= 10 or number == int(number)) else compact(number)
     return f"{short} {unit}".strip()
+
+
+def _amount(value: Any, numbers: Mapping[str, Any]) -> str:
+    """Money, with its currency where that is known."""
+    currency = numbers.get("currency")
+    if not currency:
+        return _number(value)
+    return "" if finite(value) is None else money(value, str(currency))
 
 
 def _share(value: Any) -> str:
@@ -59,7 +69,7 @@ def _data(n: Mapping[str, Any]) -> list[str]:
 
 
 def _value(n: Mapping[str, Any]) -> list[str]:
-    clv, signal = _number(n.get("clv")), _deep(n, "signal", "verdict")
+    clv, signal = _amount(n.get("clv"), n), _deep(n, "signal", "verdict")
     return [
         f"a customer is worth {clv}" if clv else "",
         "observed, not modelled" if n.get("observed") else "",
@@ -68,7 +78,7 @@ def _value(n: Mapping[str, Any]) -> list[str]:
 
 
 def _potential(n: Mapping[str, Any]) -> list[str]:
-    top, opportunity = _share(n.get("opportunity_share_top_fifth")), _number(n.get("opportunity"))
+    top, opportunity = _share(n.get("opportunity_share_top_fifth")), _amount(n.get("opportunity"), n)
     if (n.get("signal") or {}).get("verdict") == "none":
         top = ""  # which markets are the top fifth is chance
     return [
@@ -90,10 +100,10 @@ def _response(n: Mapping[str, Any]) -> list[str]:
 
 
 def _allocation(n: Mapping[str, Any]) -> list[str]:
-    moved = _number(n.get("moved"))
+    moved = _amount(n.get("moved"), n) if finite(n.get("moved")) else ""
     if not moved:
         return ["no money to move"]
-    gain, low, high = (_number(_deep(n, "gain", k)) for k in ("expected", "low", "high"))
+    gain, low, high = (_amount(_deep(n, "gain", k), n) for k in ("expected", "low", "high"))
     return [
         f"{moved} changes place ({_share(n.get('moved_share'))})",
         f"gain {gain} ({low} to {high})" if gain and low and high else "",
@@ -101,7 +111,7 @@ def _allocation(n: Mapping[str, Any]) -> list[str]:
 
 
 def _targets(n: Mapping[str, Any]) -> list[str]:
-    goal, odds = _number(n.get("goal_revenue")), _share(n.get("p_company"))
+    goal, odds = _amount(n.get("goal_revenue"), n), _share(n.get("p_company"))
     return [
         f"revenue goal {goal} ({percent(n.get('growth'), sign=True)})" if goal else "",
         f"{odds} odds that the company gets there" if odds else "",
