@@ -267,7 +267,7 @@ def answer(outcome: Outcome, planned: Outcome | None, atlas: Atlas, money: Money
         cards(figures_of(outcome, money)), why,
         beside(
             heading("What moves: more (teal), less (orange)") + picture if picture else "",
-            heading("What another total would bring") + frontier(lines, money),
+            heading("What another total would bring, limits growing with it") + frontier(lines, money),
         ),
         heading("The biggest moves"), moves(outcome, atlas, money),
     )  # fmt: skip
@@ -304,7 +304,7 @@ def side_by_side(outcomes: Sequence[Outcome], atlas: Atlas, money: Money, planne
     return boxed(
         table(head, rows),
         beside(*pictures, least=220) if atlas.paths else "",
-        heading("What other totals would bring"),
+        heading("What other totals would bring, limits growing with them"),
         frontier(lines, money),
     )
 

@@ -82,9 +82,11 @@ def explorer(run: Path, plan_file: Path, path: Path) -> Path | None:
     """The explorer's answer to a tenth more money; ``None`` without a Chromium, or where nothing can be tried."""
     from micromarket.explore import explorer_of, scenario_panel  # lies above this package: only this picture needs it
     from micromarket.explore.panels import ScenarioPanel
+    from micromarket.notebook import small_table
 
     settings = read_settings(plan_file)
-    panel = scenario_panel(explorer_of(Workspace(_working_folder(run)), settings))
+    workspace = Workspace(_working_folder(run))
+    panel = scenario_panel(explorer_of(workspace, settings, small_table(settings, "field_notes", workspace)))
     if not isinstance(panel, ScenarioPanel):
         return None
     panel.outcome = panel.examples()[1]
