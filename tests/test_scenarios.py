@@ -229,3 +229,8 @@ def test_figures_that_rank_by_noise_are_left_out(tmp_path: Path, run: Run) -> No
     profile = profile_of(ws, reports.settings(tmp_path), "M00003")
     assert not {"clv", "headroom", "opportunity"} & set(profile.figures["figure"])
     assert not profile.play
+
+
+def test_whatever_the_plan_is_made_of_scenarios_are_too() -> None:
+    """An input that the allocation stage learns to read would otherwise part the two in silence."""
+    assert set(inspect.signature(plan_budget).parameters) == set(inspect.signature(Explorer).parameters)

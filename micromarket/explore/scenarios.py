@@ -17,6 +17,7 @@ from micromarket.allocation.evidence import held_out
 from micromarket.allocation.gain import Draws, joint_draws, new_customer_value, risk_adjusted
 from micromarket.allocation.limits import Cells, blocked_markets, build_cells, neutral, round_to_limits, solve
 from micromarket.allocation.promise import best_within, interval
+from micromarket.allocation.segments import relative_value
 from micromarket.allocation.solver import Allocation
 from micromarket.allocation.stacking import stack
 from micromarket.config import Budget, Objective, Settings
@@ -134,7 +135,7 @@ class Explorer:
     Parameters
     ----------
     settings : Settings
-    data, response, value_markets, scores, field_notes
+    data, response, value_markets, scores, field_notes, segments
         As for :func:`micromarket.allocation.plan_budget`.
 
     Raises
@@ -151,6 +152,7 @@ class Explorer:
         value_markets: pd.DataFrame,
         scores: pd.DataFrame | None,
         field_notes: pd.DataFrame | None = None,
+        segments: pd.DataFrame | None = None,
     ):
         if response.curves is None or response.curve_draws is None or data.current is None:
             raise StageError(
@@ -161,9 +163,13 @@ class Explorer:
         ids = pd.Index(sorted(response.curves["market_id"].unique()), name="market_id")
         value, _ = new_customer_value(value_markets, tuple(ids))
         cells = build_cells(data, response.curves, value, ids, blocked_markets(field_notes, settings.as_of))
+        names = np.array(cells.markets)[cells.market], np.array(cells.channels)[cells.channel]
+        relative = relative_value(segments, *names, cells.value)
+        cells = replace(cells, value=cells.value * relative)
         draws = joint_draws(
             cells, response.curve_draws, value_markets, settings.seed, getattr(response, "half_draws", None)
         )
+        draws = replace(draws, relative=relative)
         self.cells, self.draws = _as_in_the_plan(settings, data, response.notes, scores, cells, draws)
         self.no_response = response.notes.numbers.get("p_no_response")
         self.current_total = float(self.cells.current.sum())
@@ -314,11 +320,7 @@ def explorer_of(workspace: Workspace, settings: Settings, field_notes: pd.DataFr
     """
     if not workspace.has("curves") or not workspace.has("current"):
         return None
-    response = ResponseResult(
-        response=workspace.read_if_there("response"),
-        curves=workspace.read("curves"),
-        curve_draws=workspace.read("curve_draws"),
-        notes=workspace.notes("response"),
-    )
+    data, response = MarketData.read(workspace), ResponseResult.read(workspace)
     values, scores = workspace.read("value_markets"), workspace.read_if_there("scores")
-    return Explorer(settings, MarketData.read(workspace), response, values, scores, field_notes)
+    segments = workspace.read_if_there("channel_segments")
+    return Explorer(settings, data, response, values, scores, field_notes, segments)
