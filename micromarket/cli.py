@@ -73,6 +73,11 @@ def _readout(args: argparse.Namespace) -> None:
     print(found.to_text())
     if tests:
         print("\n" + readouts_in_words(tests, found.currency))
+    if args.results is not None:
+        from micromarket.proof.results import figures
+        from micromarket.report.proof_results import write_page
+
+        print(write_page([figures(t, found.currency) for t in tests], found.currency, args.results))
     if args.experiments is not None:
         print(write_experiments(tests, args.experiments))
 
@@ -185,6 +190,7 @@ def build_parser() -> argparse.ArgumentParser:
     readout.add_argument(
         "--experiments", metavar="FILE", help="what tests found, as rows of the table experiments (csv)"
     )
+    readout.add_argument("--results", metavar="FILE", help="what tests brought, as a page for people (html or md)")
     _more_commands(command, common)
     return parser
 

@@ -226,10 +226,14 @@ _COLUMNS: dict[str, dict[str, pa.Column]] = {
         "channel": _text("channel that was tested", required=True),
         "start": _date("first day", required=True),
         "end": _date("last day", required=True),
-        "lift": _column("number", "incremental new customers per unit of money", required=True, unit="customers/money"),
-        "lift_se": _column("number", "standard error of lift", pa.Check.gt(0), required=True, unit="customers/money"),
-        "markets": _text("markets or their number, for the record"),
-        "spend": _money("money spent on the test"),
+        "lift": _column(
+            "number",
+            "incremental new customers per unit of money; empty: spend was drawn by lot, the history shows the rest",
+            unit="customers/money",
+        ),
+        "lift_se": _column("number", "standard error of lift", pa.Check.gt(0), unit="customers/money"),
+        "markets": _text("treated markets (ids, separated by ;), or their number"),
+        "spend": _money("money that the test added; below 0: took away", signed=True),
     },
 }
 

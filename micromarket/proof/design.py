@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +16,13 @@ from micromarket.notes import Notes
 from micromarket.proof import words
 from micromarket.proof.buffers import touching
 from micromarket.proof.cells import Stage, stage_of, trials_of
+from micromarket.proof.feedback import taught
 from micromarket.proof.freeze import freeze
 from micromarket.proof.history import DAYS, History, read_history, without_tests
 from micromarket.proof.proposals import Ground
+from micromarket.proof.readout import TestReadout
 from micromarket.proof.record import TestRecord
+from micromarket.proof.results import figures
 from micromarket.proof.search import WINDOWS, find
 from micromarket.proof.worth import decisions
 from micromarket.workspace import Workspace
@@ -64,6 +68,7 @@ def design_holdout(
     response_notes: Notes | None = None,
     experiments: pd.DataFrame | None = None,
     field_notes: pd.DataFrame | None = None,
+    earlier: Sequence[TestReadout] = (),
 ) -> TestDesign:
     """The test whose result would improve the next budget most, after its own cost.
 
@@ -85,7 +90,26 @@ def design_holdout(
         Earlier tests; their windows are replaced by counterfactuals.
     field_notes : DataFrame, optional
         Markets with an unexpired note ``blocked`` take no part.
+    earlier : sequence of TestReadout
+        What the test of the plan before brought; told in the notes (``results``) beside what tests changed in this
+        plan's response estimates (``taught``).
     """
+    found = _design(
+        data, budget, scores, settings, curves, curve_draws, value_markets, response_notes, experiments, field_notes
+    )
+    lessons = {
+        "taught": taught(None if response_notes is None else response_notes.numbers),
+        "results": [figures(e, settings.company.currency) for e in earlier],
+    }
+    numbers = {**found.notes.numbers, **{k: v for k, v in lessons.items() if v}}
+    return replace(found, notes=replace(found.notes, numbers=numbers))
+
+
+def _design(
+    data: MarketData, budget: pd.DataFrame | None, scores: pd.DataFrame | None, settings: Settings,
+    curves: pd.DataFrame | None, curve_draws: pd.DataFrame | None, value_markets: pd.DataFrame | None,
+    response_notes: Notes | None, experiments: pd.DataFrame | None, field_notes: pd.DataFrame | None,
+) -> TestDesign:  # fmt: skip
     if budget is None or budget.empty or curves is None or curve_draws is None or value_markets is None:
         return _nothing("No test: there is no recommended budget with response curves whose moves could be tested.")
     if data.panel is None or data.panel.empty or data.frequency not in WINDOWS or data.current is None:

@@ -18,6 +18,7 @@ from micromarket.proof.layout import Layout
 from micromarket.proof.record import CellRecord, TestRecord, periods_of
 
 _Z = 1.6449
+_GROUP_BLOCKS = 5
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Range:
 
 @dataclass(frozen=True)
 class GroupReadout:
-    """Promised and delivered new customers of one group of treated markets; ``delivered`` has no range where few."""
+    """Promised and delivered new customers of one group of treated markets; ``delivered``: NaN where they are few."""
 
     group: str
     markets: int
@@ -230,25 +231,30 @@ def _brought(won: float, lift: Range) -> Range:
 def _groups(
     record: TestRecord, cell: CellRecord, layout: Layout, method: Method, counts: Array, split: int, after: int
 ) -> tuple[GroupReadout, ...]:
-    """By group of peers: the same test on the blocks that lie in it."""
-    names = np.array(record.groups)[layout.rows]
+    """By group of peers: the same test on the blocks that lie in it.
+
+    Groups of fewer than five blocks are taken together: a range needs as many. Where these are too few as well, what
+    they were promised is told, and no guess is made of what they brought.
+    """
+    if layout.blocks is None:
+        return ()
+    names = np.array(record.groups, dtype=object)[layout.rows]
     promised = np.array(cell.customers)[layout.rows]
+    few = [g for g in np.unique(names) if len(np.unique(layout.blocks[names == g])) < _GROUP_BLOCKS]
+    names[np.isin(names, few)] = few[0] if len(few) == 1 else "other groups"
     out = []
     for group in np.unique(names):
         inside = names == group
         treated = layout.treated[0] & inside
-        if not treated.any() or layout.blocks is None:
+        if not treated.any():
             continue
         blocks = np.unique(layout.blocks[inside], return_inverse=True)[1].astype(np.int64)
-        part = Layout(layout.rows[inside], layout.treated[:, inside], blocks)
-        if not (part.treated[0].any() and (~part.treated[0]).any()):
-            continue
-        test = run_test(method, part, counts, split, after)
-        low, high = test.interval(record.alpha) if blocks.max() >= 4 else (-np.inf, np.inf)
-        won = float(counts[layout.rows[treated], split : split + after].sum())
-        lift = Range(lift_of(test.estimate), lift_of(low), lift_of(high))
-        found = _brought(won, lift)
-        if blocks.max() < 4:
-            found = Range(found.value, np.nan, np.nan)
+        found = Range(np.nan, np.nan, np.nan)
+        if blocks.max() + 1 >= _GROUP_BLOCKS:
+            part = Layout(layout.rows[inside], layout.treated[:, inside], blocks)
+            test = run_test(method, part, counts, split, after)
+            low, high = test.interval(record.alpha)
+            won = float(counts[layout.rows[treated], split : split + after].sum())
+            found = _brought(won, Range(lift_of(test.estimate), lift_of(low), lift_of(high)))
         out.append(GroupReadout(str(group), int(treated.sum()), float(promised[treated].sum()), found))
     return tuple(out)

@@ -67,6 +67,7 @@ def sections(desk: Desk) -> list[Section]:
         sections_delivery.targets(desk),
         sections_delivery.funnel(desk),
         sections_delivery.plays(desk),
+        sections_proof.results(desk),
         sections_proof.tests(desk),
         sections_trust.assumptions(desk),
         sections_trust.missing(desk),

@@ -84,8 +84,9 @@ def promised_and_delivered(rows: Sequence[Mapping[str, Any]], height_mm: float |
                 axes.scatter([r[at]], [y + shift], s=26, color=ACCENT_DARK if at == "found" else GREY, zorder=3)
             axes.text(right, y - 0.17, percent(r["found"], 1, sign=True), ha="right", va="center", fontsize=8.5,
                       fontweight=600, color=INK)  # fmt: skip
-            axes.text(right, y + 0.17, percent(r["promised"], 1, sign=True), ha="right", va="center", fontsize=8,
-                      color=GREY)  # fmt: skip
+            if r["promised"] is not None:
+                axes.text(right, y + 0.17, percent(r["promised"], 1, sign=True), ha="right", va="center", fontsize=8,
+                          color=GREY)  # fmt: skip
         axes.axvline(0, color=INK, linewidth=0.7)
         axes.set_xlim(left, right)
         axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -94,6 +95,15 @@ def promised_and_delivered(rows: Sequence[Mapping[str, Any]], height_mm: float |
         axes.grid(axis="x", color=LINE)
         axes.set_xlabel("Change of new customers (pale: expected, dark: found, 90% ranges)")
         return to_svg(figure)
+
+
+def rows_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of :func:`promised_and_delivered` from the cells of a test's results (:mod:`micromarket.proof.results`)."""
+    return [
+        {"name": c["text"], "found": c["lift"], "low": c["lift_low"], "high": c["lift_high"],
+         **{k: c[k] for k in ("promised", "promised_low", "promised_high")}}
+        for c in cells
+    ]  # fmt: skip
 
 
 def _end(value: Any, edge: float) -> float:

@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 from micromarket.formats import count, day, finite, percent, plural
-from micromarket.report import maps, proof_figures
+from micromarket.report import maps, proof_figures, proof_results
 from micromarket.report.blocks import Block, Column, Desk, Section, cards, lead, points, table
 from micromarket.report.style import ACCENT, WARM, label
 
@@ -80,6 +80,30 @@ def tests(desk: Desk) -> Section | None:
         )
         blocks.append(desk.figure("arms", "Which markets take part", alt, svg))
     return Section("Proof", title, tuple(blocks))
+
+
+def results(desk: Desk) -> Section | None:
+    """What the test of the plan before brought, and what results of tests changed in this plan."""
+    found, taught = list(desk.number("tests", "results") or []), list(desk.number("tests", "taught") or [])
+    blocks: list[Block] = []
+    if found:
+        blocks.append(lead(proof_results.opening(found)))
+        drawn = proof_results.picture(found)
+        if drawn is not None:
+            blocks.append(desk.figure("delivered", "Promised (pale) and found (dark), 90% ranges", drawn[1], drawn[0]))
+        for name, (columns, rows) in (
+            ("What it brought", proof_results.brought(found, desk.plan.currency)),
+            ("Promised and delivered", proof_results.promises(found)),
+            ("New customers by group of peer markets", proof_results.groups(found)),
+        ):
+            if rows:
+                blocks.append(table(name, columns, rows, dense=True))
+    if taught:
+        blocks.append(points([desk.prose(t) for t in taught], "What changed in this plan because of tests"))
+    if not blocks:
+        return None
+    title = proof_results.title(found) if found else "What tests changed in this plan"
+    return Section("Proof", title, tuple(blocks), newpage=bool(found))
 
 
 def _tried(desk: Desk, cells: list[dict[str, Any]]) -> list[Block]:

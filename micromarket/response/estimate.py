@@ -24,6 +24,7 @@ from micromarket.response.result import Curves, ResponseResult, to_result
 from micromarket.response.search import SEARCH_MARKETS
 from micromarket.response.skill import measure
 from micromarket.response.spillover import spillover
+from micromarket.response.tested import what_tests_changed
 from micromarket.response.transform import Array, saturated
 from micromarket.response.words import ELASTICITY, FOLLOWS, Findings, facts_of, notes_of, warnings_of
 
@@ -185,6 +186,9 @@ def _estimate(
         assumptions.append(Assumption(text, "default"))
     decay = {c: float(d) for c, d in zip(channels, model.shape_.decay, strict=True)}
     facts = facts_of(posterior, findings)
+    if evidence:
+        untested = channel_posterior(model, channels, elasticity, total, [], removed, unsafe)
+        facts["tests"] = what_tests_changed(channels, elasticity, posterior, untested, evidence, DRAWS, settings.seed)
     return _Estimate(curves, plan, posterior, findings, decay, facts, assumptions, spend)
 
 

@@ -87,7 +87,13 @@ PIPELINE: tuple[Stage, ...] = (
     _stage(6, "targets", "data value potential response allocation", ("field_notes",), "budget targets"),
     _stage(7, "funnel", "data allocation targets", (), "targets"),
     dataclasses.replace(
-        _stage(8, "tests", "data value potential response allocation", ("experiments", "field_notes"), "budget tests"),
+        _stage(
+            8,
+            "tests",
+            "data value potential response allocation",
+            ("experiments", "field_notes", "previous_run"),
+            "budget tests",
+        ),
         outputs=("work/notes/tests.json", "tables/tests.parquet", "tests.json"),
     ),
     dataclasses.replace(
