@@ -65,6 +65,7 @@ sample: $(READY) ## makes data/sample again
 bench: $(READY)  ## the benchmarks (minutes)
 	@$(BIN)/python benchmarks/allocation.py
 	@$(BIN)/python benchmarks/decision.py
+	@$(BIN)/python benchmarks/report.py
 	@$(BIN)/python benchmarks/run_time.py
 
 clv: $(READY)    ## lifetime values beside lifetimes and pymc-marketing, where installed (minutes)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from micromarket.allocation.basis import Response, plan_basis
 from micromarket.allocation.budget_notes import MAX_NO_RESPONSE, MIN_ODDS, notes_of
-from micromarket.allocation.evidence import held_out
-from micromarket.allocation.gain import Draws, joint_draws, new_customer_value
-from micromarket.allocation.limits import Cells, blocked_markets, build_cells, neutral, round_to_limits
+from micromarket.allocation.gain import Draws
+from micromarket.allocation.limits import Cells, neutral, round_to_limits
 from micromarket.allocation.promise import (
     beside,
     best_within,
@@ -23,30 +23,15 @@ from micromarket.allocation.promise import (
     shadow_prices,
 )
 from micromarket.allocation.reasons import reasons
-from micromarket.allocation.segments import by_segment, relative_value
+from micromarket.allocation.segments import by_segment
 from micromarket.allocation.solver import Allocation
-from micromarket.allocation.stacking import Stacked, stack
 from micromarket.config import Settings
 from micromarket.errors import InfeasibleError, Problem
 from micromarket.market_data import MarketData
 from micromarket.notes import Notes
-from micromarket.response.panel import build_panel, market_scale, relative_room
 from micromarket.workspace import Workspace
 
 Array = NDArray[np.float64]
-
-
-class Response(Protocol):
-    """What is needed of the response stage's result. Where it has ``half_draws``, these are read too."""
-
-    @property
-    def curves(self) -> pd.DataFrame | None: ...
-
-    @property
-    def curve_draws(self) -> pd.DataFrame | None: ...
-
-    @property
-    def notes(self) -> Notes: ...
 
 
 @dataclass(frozen=True)
@@ -115,24 +100,14 @@ def plan_budget(
         spent = None if data.current is None else float(data.current["current"].sum())
         why = "Without a response to spend there is nothing to base a reallocation on: no budget is recommended."
         return BudgetResult(None, Notes({"total": None, "current_total": spent}, warnings=(why,)))
-    markets = pd.Index(sorted(response.curves["market_id"].unique()), name="market_id")
-    value, _ = new_customer_value(value_markets, tuple(markets))
-    blocked = blocked_markets(field_notes, settings.as_of)
-    cells = build_cells(data, response.curves, value, markets, blocked)
-    names = np.array(cells.markets)[cells.market], np.array(cells.channels)[cells.channel]
-    relative = relative_value(segments, *names, cells.value)
-    cells = replace(cells, value=cells.value * relative)
+    basis = plan_basis(data, response, value_markets, scores, settings, field_notes, segments)
+    cells, draws = basis.cells, basis.draws
     limits, current_total = settings.budget, float(cells.current.sum())
     total = round(current_total if limits.total is None else float(limits.total), 2)
     if not current_total > 0:
         raise InfeasibleError(
             [Problem(settings.path.name, "some spend today: limits are ratios of it", column="budget")]
         )
-    half = getattr(response, "half_draws", None)
-    draws = joint_draws(cells, response.curve_draws, value_markets, settings.seed, half)
-    draws = replace(draws, relative=relative)
-    stacked = _stacked(data, response, scores, cells, draws, settings.seed)
-    cells, draws = stacked.cells, stacked.draws
     kept_spend = neutral(cells, limits, total)
     best = best_within(cells, draws, limits, total)
     spent = total if limits.min_return is None else min(round(float(best.spend.sum()), 2), total)
@@ -150,25 +125,10 @@ def plan_budget(
     numbers = _numbers(cells, draws, spend, best, settings, table, pays)
     numbers |= beside(draws, others, cells.current)
     numbers["considered"] = interval(edge, width=draws.width) | {"moved": moved}
-    numbers["stacking"] = stacked.numbers
-    notes = notes_of(cells, settings, numbers, best, spend, total, pays or moved == 0, odds, none, blocked)
+    numbers["stacking"] = basis.numbers
+    notes = notes_of(cells, settings, numbers, best, spend, total, pays or moved == 0, odds, none, basis.blocked)
     keys = table[["market_id", "channel"]]
     return BudgetResult(table, notes, keys.assign(**others, considered=best_spend), by_segment(segments, table))
-
-
-def _stacked(
-    data: MarketData, response: Response, scores: pd.DataFrame | None, cells: Cells, draws: Draws, seed: int
-) -> Stacked:
-    """The curves that the plan is made on; as they are where they don't come from the company's own history."""
-    panel = build_panel(data, scores) if response.notes.numbers.get("source") == "estimated" else None
-    if panel is None:
-        return Stacked(cells, draws, {"held_out": False})
-    markets = pd.Index(cells.markets, name="market_id")
-    heads = market_scale(data, markets)[0]
-    table = response.notes.numbers.get("channels") or []
-    tests = {row["channel"] for row in table if row.get("source") == "experiment"}
-    tested = np.array([c in tests for c in cells.channels])
-    return stack(cells, draws, held_out(panel), relative_room(scores, markets, heads), heads, tested, seed)
 
 
 def _table(cells: Cells, draws: Draws, spend: Array, settings: Settings, kept: bool) -> pd.DataFrame:

@@ -11,21 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from micromarket.allocation.budget import Response
+from micromarket.allocation.basis import Response, plan_basis
 from micromarket.allocation.budget_notes import MAX_NO_RESPONSE, MIN_ODDS
-from micromarket.allocation.evidence import held_out
-from micromarket.allocation.gain import Draws, joint_draws, new_customer_value, risk_adjusted
-from micromarket.allocation.limits import Cells, blocked_markets, build_cells, neutral, round_to_limits, solve
+from micromarket.allocation.gain import Draws, risk_adjusted
+from micromarket.allocation.limits import Cells, neutral, round_to_limits, solve
 from micromarket.allocation.promise import best_within, interval
-from micromarket.allocation.segments import relative_value
 from micromarket.allocation.solver import Allocation
-from micromarket.allocation.stacking import stack
 from micromarket.config import Budget, Objective, Settings
 from micromarket.errors import InfeasibleError, StageError
 from micromarket.formats import percent
 from micromarket.market_data import MarketData
-from micromarket.notes import Notes
-from micromarket.response.panel import build_panel, market_scale, relative_room
 from micromarket.response.result import ResponseResult
 from micromarket.workspace import Workspace
 
@@ -160,17 +155,8 @@ class Explorer:
                 " spend by market, period and channel."
             )
         self.settings, self.markets, self.scores = settings, data.markets, scores
-        ids = pd.Index(sorted(response.curves["market_id"].unique()), name="market_id")
-        value, _ = new_customer_value(value_markets, tuple(ids))
-        cells = build_cells(data, response.curves, value, ids, blocked_markets(field_notes, settings.as_of))
-        names = np.array(cells.markets)[cells.market], np.array(cells.channels)[cells.channel]
-        relative = relative_value(segments, *names, cells.value)
-        cells = replace(cells, value=cells.value * relative)
-        draws = joint_draws(
-            cells, response.curve_draws, value_markets, settings.seed, getattr(response, "half_draws", None)
-        )
-        draws = replace(draws, relative=relative)
-        self.cells, self.draws = _as_in_the_plan(settings, data, response.notes, scores, cells, draws)
+        basis = plan_basis(data, response, value_markets, scores, settings, field_notes, segments)
+        self.cells, self.draws = basis.cells, basis.draws
         self.no_response = response.notes.numbers.get("p_no_response")
         self.current_total = float(self.cells.current.sum())
         if not self.current_total > 0:
@@ -286,21 +272,6 @@ def _careful(cells: Cells, few: Draws, limits: Budget, total: float) -> Allocati
         if (now := score(spend)) > top:
             best, top = replace(found, spend=spend), now
     return best
-
-
-def _as_in_the_plan(
-    settings: Settings, data: MarketData, notes: Notes, scores: pd.DataFrame | None, cells: Cells, draws: Draws
-) -> tuple[Cells, Draws]:
-    """The mixture that the allocation stage plans on (see :mod:`micromarket.allocation.stacking`)."""
-    panel = build_panel(data, scores) if notes.numbers.get("source") == "estimated" else None
-    if panel is None:
-        return cells, draws
-    ids = pd.Index(cells.markets, name="market_id")
-    heads = market_scale(data, ids)[0]
-    tests = {r["channel"] for r in notes.numbers.get("channels") or [] if r.get("source") == "experiment"}
-    tested = np.array([c in tests for c in cells.channels])
-    mixed = stack(cells, draws, held_out(panel), relative_room(scores, ids, heads), heads, tested, settings.seed)
-    return mixed.cells, mixed.draws
 
 
 def _thinned(draws: Draws) -> Draws:
