@@ -26,7 +26,7 @@ from micromarket.proof.estimators.ancova import lift_of
 from micromarket.proof.estimators.inversion import RankTest
 from micromarket.proof.estimators.relative_control import fit_controls, lift_from, relative_test
 from micromarket.proof.estimators.simplex import many_simplex_weights, simplex_weights
-from micromarket.proof.feedback import appended, changes, experiment_rows
+from micromarket.proof.feedback import appended, changes, experiment_rows, taught
 from micromarket.proof.files import read_tests, readouts_in_words, sort_files, write_experiments
 from micromarket.proof.foreign import records_of
 from micromarket.proof.history import read_history, without_tests
@@ -171,9 +171,10 @@ def test_rules_of_the_company_are_kept():
     assert min(np.diff(positions)) > 1  # no two neighbours
     usual = data.panel[data.panel["period"] > "2025-06-30"].groupby("market_id")["new_customers"].sum()
     assert usual[tested.index].sum() <= 0.5 * usual.sum() * 1.001
-    few = design_holdout(data, budget, scores, rules(most_markets=2), **tables)
+    data, budget, scores, tables = make_company(markets=30)
+    few = design_holdout(data, budget, scores, rules(most_markets=1, channels=("search",)), **tables)
     assert few.notes.numbers["design"] == "few markets"
-    assert 1 <= (few.tests["arm"] == "treat").sum() <= 2
+    assert (few.tests["arm"] == "treat").sum() == 1
     assert len(few.record.sets) >= 20
 
 
@@ -285,11 +286,10 @@ def test_too_few_lots_leave_the_range_open():
     assert not np.isfinite(test.interval(0.10)).any()
 
 
-@pytest.mark.parametrize(("cells", "rate", "ar"), [(1, 20.0, 0.8), (1, 1.0, 0.5), (3, 20.0, 0.5)])
-def test_size_and_coverage_of_blocks(cells, rate, ar):
-    """Nothing happened: 10% are called. A lift of 8% was put in: 90% of the ranges hold it."""
+def blocks_called_and_held(cells: int, rate: float, ar: float, seeds: range) -> tuple[float, float]:
+    """Share of tests that call an effect where nothing happened, and whose range holds a lift of 8% put in."""
     called, held, total = 0, 0, 0
-    for seed in range(360 // cells):
+    for seed in seeds:
         counts = make_counts(40, 78, seed, rate=rate, ar=ar)
         blocks = make_blocks(np.log(counts[:, :65].sum(axis=1))[:, None], np.full(40, "a"), cells + max(cells - 1, 1))
         arms = draw_arms(blocks, cells, max(cells - 1, 1), seed)
@@ -301,8 +301,23 @@ def test_size_and_coverage_of_blocks(cells, rate, ar):
             low, high = run_test(Method("ancova", 39), layout, moved, 65, 13).interval()
             held += lift_of(low) <= 0.08 <= lift_of(high)
             total += 1
-    assert 0.065 <= called / total <= 0.135
-    assert 0.86 <= held / total <= 0.94
+    return called / total, held / total
+
+
+@pytest.mark.parametrize(("cells", "rate", "ar"), [(1, 20.0, 0.8), (3, 20.0, 0.5)])
+def test_size_and_coverage_of_blocks(cells, rate, ar):
+    """120 tests: a nominal 10% lies within three standard errors; what is wrong by half shows."""
+    called, held = blocks_called_and_held(cells, rate, ar, range(120 // cells))
+    assert 0.02 <= called <= 0.18
+    assert 0.82 <= held <= 0.98
+
+
+@pytest.mark.truth
+@pytest.mark.parametrize(("cells", "rate", "ar"), [(1, 20.0, 0.8), (1, 1.0, 0.5), (3, 20.0, 0.5)])
+def test_size_and_coverage_of_blocks_to_three_points(cells, rate, ar):
+    called, held = blocks_called_and_held(cells, rate, ar, range(1000, 1000 + 720 // cells))
+    assert 0.07 <= called <= 0.13
+    assert 0.87 <= held <= 0.93
 
 
 def test_size_and_coverage_of_a_few_markets(shared_data):
@@ -318,7 +333,7 @@ def test_size_and_coverage_of_a_few_markets(shared_data):
         pytest.approx(0.10, abs=0.005)
     )
     seen, held = 0, 0
-    every = range(0, 780, 5)
+    every = range(0, 780, 13)
     for i in every:
         window = counts[:, 75:].copy()
         window[sets[i]] *= 1.05
@@ -326,21 +341,33 @@ def test_size_and_coverage_of_a_few_markets(shared_data):
         low, high = test.interval()
         held += lift_from(low) <= 0.05 <= lift_from(high)
         seen += test.p_value() <= 0.1
-    assert 0.83 <= held / len(every) <= 0.97
+    assert 0.79 <= held / len(every) <= 1
     assert seen / len(every) > 0.5  # GeoLift's own test: .34 at the same size (benchmarks/proof.py)
 
 
-def test_stated_power_is_the_true_power():
+def stated_and_true_power(companies: int) -> tuple[float, float]:
+    """Mean power that the backtest states for a lift of 8%, and the share of tests that then find it."""
     found, stated = 0, []
-    for seed in range(150):
+    for seed in range(companies):
         counts = make_counts(50, 117, seed)
         blocks = make_blocks(np.log(counts[:, :104].sum(axis=1))[:, None], np.full(50, "a"), 2)
         layout = cell_layout(np.arange(50), draw_arms(blocks, 1, 1, seed), blocks, 1, seed, 199)
         stated.append(backtest(Method("ancova", 26), layout, counts[:, :104], 13).at(0.08))
         counts[layout.rows[layout.treated[0]], 104:] *= 1.08
         found += run_test(Method("ancova", 26), layout, counts, 104, 13).p_value() <= 0.10
-    assert 0.3 < np.mean(stated) < 0.95
-    assert found / 150 == pytest.approx(np.mean(stated), abs=0.09)
+    return float(np.mean(stated)), found / companies
+
+
+def test_stated_power_is_about_the_true_power():
+    stated, true = stated_and_true_power(40)
+    assert 0.3 < stated < 0.95
+    assert true == pytest.approx(stated, abs=0.2)
+
+
+@pytest.mark.truth
+def test_stated_power_is_the_true_power():
+    stated, true = stated_and_true_power(400)
+    assert true == pytest.approx(stated, abs=0.06)
 
 
 def test_speed():
@@ -420,6 +447,10 @@ def test_results_become_rows_of_experiments(record, tmp_path):
     assert rows["lift"][0] == pytest.approx(cell.per_money, rel=1e-4)
     width = (cell.customers.high - cell.customers.low) / (2 * 1.6449) / abs(cell.money)
     assert rows["lift_se"][0] == pytest.approx(width, rel=0.25)
+    dear = dataclasses.replace(cell, per_money=3.21e-9, per_money_error=4.0e-10)  # a currency of many noughts
+    tiny = experiment_rows([dataclasses.replace(found, cells=(dear,))])
+    assert tiny["lift"][0] == pytest.approx(3.21e-9)
+    assert tiny["lift_se"][0] > 0
     assert set(rows["markets"][0].split(";")) == set(cell.treated)
     assert len(appended(rows, rows)) == 1
     assert len(appended(rows.assign(channel="radio"), rows)) == 2
@@ -429,6 +460,15 @@ def test_results_become_rows_of_experiments(record, tmp_path):
     new = {"channel": "search", "elasticity": 0.05, "elasticity_low": 0.02, "elasticity_high": 0.08}
     told = changes({"channels": [old]}, {"channels": [new]}, ["search"])
     assert "weaker than thought, by 50%" in told[0]
+    assert "0.05% (0.02% to 0.08%)" in told[0]
+    other = {"channel": "radio", "elasticity": 0.1}
+    known = {"before": [old, other], "after": [new, {**other, "elasticity": 0.08}], "tested": ["search"],
+             "p_no_response_before": 0.05, "p_no_response_after": 0.3}  # fmt: skip
+    lessons = taught({"tests": known})
+    assert lessons[0] == told[0]
+    assert "radio: not tested, but rated weaker by 20%" in lessons[1]
+    assert "from 5% to 30%" in lessons[2]
+    assert taught({"channels": [old]}) == []
 
 
 def test_from_files(record, tmp_path):
