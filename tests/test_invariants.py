@@ -161,6 +161,7 @@ def holed(folder: Path) -> None:
              budget__max_shift=0)  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:No font on the machine")  # one name is Chinese: not every machine has a font for it
 @pytest.mark.parametrize("company", [moving, buying, hostile, bare, short, holed], ids=lambda f: f.__name__)
 def test_whatever_comes_in_what_comes_out_holds(company: Callable[[Path], None], tmp_path: Path) -> None:
     folder, run = tmp_path / "company", tmp_path / "run"
