@@ -263,12 +263,16 @@ def ranked_bars(
 
 
 def categories(
-    shapes: gpd.GeoSeries, values: pd.Series, kinds: dict[str, tuple[str, str]], height_mm: float = 80
+    shapes: gpd.GeoSeries,
+    values: pd.Series,
+    kinds: dict[str, tuple[str, str]],
+    height_mm: float = 80,
+    width_mm: float | None = None,
 ) -> bytes:
     """A map of kinds (value: colour and name); everything else is land."""
     values = values.reindex(shapes.index)
-    height_mm = _height(shapes, height_mm, style.TEXT_WIDTH / MM, 8)
-    with canvas(height_mm) as figure:
+    height_mm = _height(shapes, height_mm, width_mm or style.TEXT_WIDTH / MM, 8)
+    with canvas(height_mm, width_mm) as figure:
         figure.set_layout_engine("none")
         axes = figure.add_axes((0.01, 8 / height_mm, 0.98, 1 - 8 / height_mm))
         codes = {kind: float(i) for i, kind in enumerate(kinds)}

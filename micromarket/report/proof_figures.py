@@ -13,13 +13,13 @@ from micromarket.report.style import ACCENT_DARK, ACCENT_PALE, GREY, INK, LINE, 
 MOST = 4
 
 
-def power_curves(cells: Sequence[Mapping[str, Any]], height_mm: float = 62) -> bytes:
+def power_curves(cells: Sequence[Mapping[str, Any]], height_mm: float = 62, width_mm: float | None = None) -> bytes:
     """Chance to call an effect clear against the true lift, a panel a cell.
 
     ``cells``: see the key ``cells`` of the notes of the tests stage. The band is what the plan expects (90% range).
     """
     cells = list(cells)[:MOST]
-    with canvas(height_mm) as figure:
+    with canvas(height_mm, width_mm) as figure:
         panels = figure.subplots(1, max(len(cells), 1), squeeze=False, sharey=True)[0]
         for panel, cell in zip(panels, cells, strict=False):
             curve = cell.get("power_curve") or []

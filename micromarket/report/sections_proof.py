@@ -7,8 +7,10 @@ from typing import Any
 
 from micromarket.formats import count, day, finite, percent, plural
 from micromarket.report import maps, proof_figures, proof_results
-from micromarket.report.blocks import Block, Column, Desk, Section, cards, lead, points, table
+from micromarket.report.blocks import HALF_MM, Block, Column, Desk, Section, beside, cards, lead, points, table
 from micromarket.report.style import ACCENT, WARM, label
+
+_TAUGHT = "What changed in this plan because of tests"
 
 
 def tests(desk: Desk) -> Section | None:
@@ -49,8 +51,15 @@ def tests(desk: Desk) -> Section | None:
     blocks: list[Block] = [lead(desk.prose(opening))] if opening else []
     blocks.append(cards(items[:4]))
     cells = [c for c in n("tests", "cells") or [] if isinstance(c, dict)]
+    power_seen = bool(cells) and any(c.get("power_curve") for c in cells)
+    drawn = desk.shapes is not None and len(desk.shapes) > 0
+    abreast = power_seen and drawn and len(cells) == 1  # one curve and the map share a line
     if cells:
-        blocks += _tried(desk, cells)
+        blocks.append(_tried(cells))
+    pictures = [_power(desk, cells, HALF_MM if abreast else None)] if power_seen else []
+    if drawn:
+        pictures.append(_map(desk, 112 if not cells else 66, HALF_MM if abreast else None))
+    blocks += [beside(*pictures)] if abreast else pictures[:1] if power_seen else []
     words = [
         "Markets were grouped with ones like them; chance alone decided which of each group is treated."
         " Nobody's judgement can tilt the result.",
@@ -68,17 +77,11 @@ def tests(desk: Desk) -> Section | None:
             " dates are frozen in tests.json; what the test finds, even if nothing, calibrates the next plan."
         )
     blocks.append(points(words, "Why the result can be trusted"))
-    if desk.shapes is not None and len(desk.shapes):
-        arm = desk.frame["arm"].map({"treat": 1.0, "control": -1.0})
-        svg = maps.categories(
-            desk.shapes, desk.frame["arm"], {"treat": (ACCENT, "treated"), "control": (WARM, "stays as it is")},
-            height_mm=112 if not cells else 66,
-        )  # fmt: skip
-        alt = (
-            f"{count((arm > 0).sum())} markets are treated, {count((arm < 0).sum())} stay as they are, the others are"
-            " not in the test."
-        )
-        blocks.append(desk.figure("arms", "Which markets take part", alt, svg))
+    if drawn and not abreast:
+        blocks.append(pictures[-1])
+    taught = [desk.prose(t) for t in n("tests", "taught") or []]
+    if taught and not n("tests", "results"):
+        blocks.append(points(taught, _TAUGHT))
     return Section("Proof", title, tuple(blocks))
 
 
@@ -86,6 +89,8 @@ def results(desk: Desk) -> Section | None:
     """What the test of the plan before brought, and what results of tests changed in this plan."""
     found, taught = list(desk.number("tests", "results") or []), list(desk.number("tests", "taught") or [])
     blocks: list[Block] = []
+    if not found and "tests" in desk.plan.tables and desk.plan.totals["tests"]["treated"]:
+        return None  # nothing was tested before: the section on this plan's test says what changed
     if found:
         blocks.append(lead(proof_results.opening(found)))
         drawn = proof_results.picture(found)
@@ -99,14 +104,14 @@ def results(desk: Desk) -> Section | None:
             if rows:
                 blocks.append(table(name, columns, rows, dense=True))
     if taught:
-        blocks.append(points([desk.prose(t) for t in taught], "What changed in this plan because of tests"))
+        blocks.append(points([desk.prose(t) for t in taught], _TAUGHT))
     if not blocks:
         return None
     title = proof_results.title(found) if found else "What tests changed in this plan"
     return Section("Proof", title, tuple(blocks), newpage=bool(found))
 
 
-def _tried(desk: Desk, cells: list[dict[str, Any]]) -> list[Block]:
+def _tried(cells: list[dict[str, Any]]) -> Block:
     """What is tried, cell by cell, and what each could show."""
     rows = [
         [
@@ -120,16 +125,29 @@ def _tried(desk: Desk, cells: list[dict[str, Any]]) -> list[Block]:
         Column("What is tried", width="2fr"), Column("Markets", True), Column("Plan expects", True),
         Column("90% range", True), Column("Seen if true", True), Column("False alarms", True),
     ]  # fmt: skip
-    out: list[Block] = [table("What is tried, and what would convince us", columns, rows)]
-    if any(c.get("power_curve") for c in cells):
-        first = cells[0]
-        alt = (
-            f"Chance to call an effect clear against its true size. {label(first['text'], 60)}: the expected change of"
-            f" {percent(first['expected_lift'], 1, sign=True)} is seen in {percent(first['power'])} of cases."
-        )
-        svg = proof_figures.power_curves(cells, 46)
-        out.append(desk.figure("power", "What the test could see, measured on past weeks", alt, svg))
-    return out
+    return table("What is tried, and what would convince us", columns, rows)
+
+
+def _power(desk: Desk, cells: list[dict[str, Any]], width_mm: float | None) -> Block:
+    first = cells[0]
+    alt = (
+        f"Chance to call an effect clear against its true size. {label(first['text'], 60)}: the expected change of"
+        f" {percent(first['expected_lift'], 1, sign=True)} is seen in {percent(first['power'])} of cases."
+    )
+    svg = proof_figures.power_curves(cells, 46 if width_mm is None else 62, width_mm)
+    return desk.figure("power", "What the test could see, measured on past weeks", alt, svg)
+
+
+def _map(desk: Desk, height_mm: float, width_mm: float | None) -> Block:
+    arm = desk.frame["arm"]
+    kinds = {"treat": (ACCENT, "treated"), "control": (WARM, "stays as it is")}
+    assert desk.shapes is not None
+    svg = maps.categories(desk.shapes, arm, kinds, height_mm, width_mm)
+    alt = (
+        f"{count((arm == 'treat').sum())} markets are treated, {count((arm == 'control').sum())} stay as they are, the"
+        " others are not in the test."
+    )
+    return desk.figure("arms", "Which markets take part", alt, svg)
 
 
 def _dates(start: object, end: object) -> str:
