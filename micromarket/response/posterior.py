@@ -17,8 +17,8 @@ from micromarket.response.transform import Array, Shape
 ELASTICITY_LOG_MEAN = float(np.log(0.03 * 0.3) / 2)
 ELASTICITY_LOG_SD = float(np.log(0.3 / 0.03) / (2 * 1.6449))
 # How far a panel may be off beyond its standard errors, common to all channels and apart (relative): its form is not
-# the world's; where spend follows demand, what its control takes out is uncertain too; and where experiments tell,
-# they need not agree with either. Set by judgement on simulated companies of seeds 1-5; others are in benchmarks/.
+# the world's; where spend follows demand, what its control takes out is uncertain too; and all of it may be
+# biased. Set by judgement on simulated companies of seeds 1-5; others are in benchmarks/.
 FORM_COMMON, FORM_OWN = 0.2, 0.15
 FOLLOWS_COMMON, FOLLOWS_OWN = 0.3, 0.1  # of what the control took out
 BIAS = {True: (0.25, 0.15), False: (0.1, 0.1)}  # where spend follows demand (or nobody looked), and where not
