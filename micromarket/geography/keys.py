@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from micromarket import _data_readers as tables
 from micromarket import _readers as read
 from micromarket._readers import SectionReader
 from micromarket.config import Source
@@ -123,7 +124,7 @@ def _names(raw: Any, key: str) -> tuple[str, ...]:
 def _source(name: str, raw: Any, folder: Path) -> Source:
     if isinstance(raw, Mapping) and "path" not in raw:
         raise ValueError("path: a file")
-    return Source(name, **read.source(name, raw, folder, "duckdb", None))
+    return Source(name, **tables.source(name, raw, folder, "duckdb", None))
 
 
 def _all_census(raw: Any, folder: Path) -> tuple[Census, ...]:
