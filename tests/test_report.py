@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import report_world as world
 from PIL import Image
+from pypdf import PdfReader
 from shapely.geometry import MultiPolygon, Point, box
 
 from micromarket import formats
@@ -107,6 +108,17 @@ def test_any_plan_renders_without_holes(tmp_path, how):
     assert "nan" not in re.findall(r"\bnan\b", said)
     if plan.number("value", "signal", "verdict") == "none":
         assert "Value each" not in said
+
+
+@pytest.mark.parametrize("n", [12, 90])
+def test_the_plan_is_short_and_names_every_market(tmp_path, n):
+    """Few markets in a wide table, many in two columns under their regions; 20,000 are in benchmarks/report.py."""
+    plan = plan_of(tmp_path, n=n)
+    path = write_pdf(plan, tmp_path / "plan.pdf")
+    assert 8 <= len(PdfReader(path).pages) <= 12
+    text = text_of(path).split(f"All {n} markets")[1]
+    assert all(name in text for name in plan.markets["name"])
+    assert all(text.count(r) == (1 if n > 40 else (plan.markets["region"] == r).sum()) for r in plan.regions.values())
 
 
 NAMES = ["北京", "القاهرة", "מרכז", "😀 bell\x07", "สยาม"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -158,6 +158,11 @@ def text(words: str) -> Block:
     return {"kind": "text", "text": label(words)}
 
 
+def small(words: str) -> Block:
+    """What one must know to read what follows."""
+    return {"kind": "small", "text": label(words)}
+
+
 def cards(items: Iterable[tuple[str, str, str]]) -> Block:
     return {"kind": "cards", "items": [{"label": a, "value": b, "note": c} for a, b, c in items]}
 
@@ -171,6 +176,18 @@ def points(items: Iterable[str | tuple[str, str]], title: str = "") -> Block:
     }
 
 
+def fine_print(title: str, groups: Mapping[str, Sequence[tuple[str, str]]]) -> Block:
+    """Sentences with their sources, small, under the names of their groups: (sentence, source) pairs by heading."""
+    return {
+        "kind": "fine_print",
+        "title": label(title),
+        "groups": [
+            {"name": label(name), "items": [{"text": breakable(label(t)), "source": label(s)} for t, s in items]}
+            for name, items in groups.items()
+        ],
+    }
+
+
 def table(
     title: str,
     columns: Sequence[Column],
@@ -179,8 +196,10 @@ def table(
     note: str = "",
     bold: Sequence[int] = (),
     dense: bool = False,
+    twice: bool = False,
 ) -> Block:
-    """A table of texts. ``bold``: row numbers that stand out (totals); ``dense``: small, for long lists."""
+    """A table of texts. ``bold``: row numbers that stand out (totals, groups); ``dense``: small, for long lists;
+    ``twice``: in two columns of the page. A row of one cell goes right across, as a heading."""
     return {
         "kind": "table",
         "title": label(title),
@@ -188,5 +207,6 @@ def table(
         "rows": [[breakable(label(cell, 400)) for cell in row] for row in rows],
         "bold": list(bold),
         "dense": dense,
+        "twice": twice,
         "note": label(note),
     }

@@ -22,8 +22,10 @@ from micromarket.report import (
     sections_cover,
     sections_customers,
     sections_delivery,
+    sections_markets,
     sections_money,
     sections_proof,
+    sections_targets,
     sections_today,
     sections_trust,
     style,
@@ -64,7 +66,7 @@ def sections(desk: Desk) -> list[Section]:
         sections_money.shifts(desk),
         sections_changes.changes(desk),
         sections_customers.customers(desk) if "budget" in desk.plan.tables else None,
-        sections_delivery.targets(desk),
+        sections_targets.targets(desk),
         sections_delivery.funnel(desk),
         sections_delivery.plays(desk),
         sections_proof.results(desk),
@@ -72,7 +74,7 @@ def sections(desk: Desk) -> list[Section]:
         sections_trust.assumptions(desk),
         sections_trust.missing(desk),
         sections_trust.given(desk),
-        sections_trust.appendix(desk),
+        sections_markets.appendix(desk),
     ]
     return _flowing([s for s in written if s is not None])
 

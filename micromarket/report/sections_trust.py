@@ -1,15 +1,14 @@
-"""How sure we are, what was assumed, what can't be said yet; and every market in a table."""
+"""How sure we are, what was assumed, and what can't be said yet."""
 
 from __future__ import annotations
 
-from micromarket.formats import chance, count, decimal, finite, listed, plural
+from micromarket.formats import chance, decimal, finite, listed, plural
 from micromarket.plan.assembly import NEEDS
 from micromarket.report import cautions
-from micromarket.report.blocks import Block, Column, Desk, Section, lead, points, table
+from micromarket.report.blocks import Block, Column, Desk, Section, fine_print, lead, points, table
 from micromarket.report.sections_customers import already_told, foreseen
 from micromarket.report.style import label
 
-ALL_ROWS, MOST_ROWS = 250, 150  # every market up to so many, else the first so many
 STAGE_WORDS = {
     "data": "data",
     "value": "customer value",
@@ -114,11 +113,12 @@ def given(desk: Desk) -> Section | None:
     general, field = cautions.assumptions(desk.plan)
     if desk.plan.segments is not None and len(desk.plan.segments) > 1:
         general = [(s, a) for s, a in general if not already_told(s, a.source)]
-    columns = [Column("Assumption", width="7fr"), Column("Who says so", width="3.4fr"), Column("For", width="1.7fr")]
-    for items, title in ((general, "Assumptions"), (field, "What the people of the field told us")):
-        if items:
-            rows = [[desk.prose(a.text), label(a.source), STAGE_WORDS[s]] for s, a in items]
-            blocks.append(table(title, columns, rows, dense=True))
+    for items, title in ((general, ""), (field, "What the people of the field told us")):
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for stage, a in items:
+            groups.setdefault(STAGE_WORDS[stage].capitalize(), []).append((desk.prose(a.text), label(a.source)))
+        if groups:
+            blocks.append(fine_print(title, groups))
     _, rest = cautions.cautions(desk.plan)
     if rest:
         blocks.append(_caution_table(desk, "Smaller cautions", rest))
@@ -144,50 +144,3 @@ def missing(desk: Desk) -> Section | None:
     return Section(
         "Not yet", "What this plan can't say yet, and what data would allow it", (table("", columns, rows),), False
     )
-
-
-def appendix(desk: Desk) -> Section | None:
-    frame = desk.frame
-    if not desk.potential_ranked:
-        frame = frame.drop(columns=["opportunity", "headroom", "quadrant"], errors="ignore")
-    order = next((c for c in ("opportunity", "customers", "current") if c in frame and frame[c].notna().any()), None)
-    frame = frame.sort_index()
-    if order:
-        frame = frame.sort_values(order, ascending=False, kind="stable", na_position="last")
-    columns, cells = [Column("Market", width="2fr")], [frame["name"].map(lambda v: label(v, 44))]
-    region = frame["region"] if frame["region"].notna().any() else None
-    if region is not None:
-        columns.append(Column("Region", width="2fr"))
-        cells.append(region.map(lambda v: label(v, 40) if v is not None else ""))
-    ranked = desk.value_ranked
-    for column, name, show, signed in (
-        ("customers", "Customers", count, False),
-        ("clv", "Value each", desk.money, False),
-        ("headroom", "To win", count, False),
-        ("opportunity", "Opportunity", desk.money, False),
-        ("recommended", "Money", desk.money, False),
-        ("current", "Spend now", desk.money, False),
-        ("change", "Change", desk.signed, True),
-        ("target_revenue", "Target", desk.money, False),
-    ):
-        if column == "current" and "recommended" in frame:
-            continue
-        if column in frame and frame[column].notna().any() and (column != "clv" or ranked):
-            columns.append(Column(name, True, signed=signed))
-            cells.append(frame[column].map(show))
-    if not any(c.right for c in columns):
-        return None
-    if "quadrant" in frame and frame["quadrant"].notna().any():
-        columns.append(Column("Quadrant"))
-        cells.append(frame["quadrant"].map(lambda v: label(v.split(":")[0], 14) if isinstance(v, str) else ""))
-    most = len(frame) if len(frame) <= ALL_ROWS else MOST_ROWS
-    rows = list(zip(*(c.head(most) for c in cells), strict=True))
-    by = {"opportunity": "opportunity", "customers": "customers", "current": "spend", None: "id"}[order]
-    shown = (
-        f"All {count(len(frame))} markets" if most == len(frame) else f"The first {most} of {count(len(frame))} markets"
-    )
-    note = "All figures of all markets: plan.xlsx and tables/scores.parquet." if most < len(frame) else ""
-    if desk.plan.suppressed:
-        note += f" A dash under customers: fewer than {desk.plan.min_cell}."
-    note += f" {desk.unshown}"
-    return Section("Appendix", f"{shown}, by {by}", (table("", columns, rows, note=note.strip(), dense=True),), False)
