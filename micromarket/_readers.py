@@ -126,6 +126,13 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(str(v) for v in value)
 
 
+def command(value: Any) -> tuple[str, ...]:
+    """A program and its arguments; no shell reads them."""
+    if not isinstance(value, list) or not value or not all(isinstance(v, (str, int)) for v in value) or not value[0]:
+        raise ValueError("a list: a program and its arguments, such as [./tell.sh, plan]")
+    return tuple(str(v) for v in value)
+
+
 def flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from micromarket import _readers as read
 from micromarket._data_readers import CUSTOMER_TABLES as CUSTOMER_TABLES
 from micromarket._readers import SectionReader
 from micromarket._readers import expand_variables as expand_variables
+from micromarket._sections import READERS, REQUIRED
 from micromarket._yaml import Loader as _Loader
+from micromarket.dates import LENGTHS, START, is_relative, resolve_as_of, resolve_plan
 from micromarket.errors import InputError, Problem, did_you_mean, shown
 from micromarket.formats import parse_locale
 from micromarket.settings import (
     FORMATS,
+    LATER_ROWS,
+    LATEST,
     PERIODS,
     RELATIONSHIPS,
     TABLES,
@@ -28,9 +33,11 @@ from micromarket.settings import (
     EngineSettings,
     FieldRound,
     Objective,
+    Pinned,
     PlanPeriod,
     RepMoves,
     Report,
+    RunRules,
     Settings,
     Source,
     Targets,
@@ -59,69 +66,6 @@ __all__ = [
     "expand_variables",
     "read_settings",
 ]
-
-_FIELD_ROUND: dict[str, Callable] = {
-    "cap": read.number(0, 0.5, "a fraction from 0 to 0.5"),
-    "weight": read.number(0, 1, "a fraction from 0 to 1"),
-    "within": read.choice(("region", "company")),
-}
-_REP_MOVES: dict[str, Callable] = {
-    "max_moves": read.number(0, 1, "a fraction from 0 to 1"),
-    "within": read.choice(("region", "company")),
-    "ramp_months": read.number(0, 24, "months from 0 to 24"),
-    "min_gain": read.number(0, 1, "a fraction from 0 to 1"),
-}
-_READERS: dict[type, dict[str, Callable]] = {
-    Company: {"name": read.text, "currency": read.currency},
-    PlanPeriod: {"start": read.date, "end": read.date},
-    Economics: {
-        "relationship": read.choice(RELATIONSHIPS),
-        "margin_rate": read.number(0, 1, "a fraction from 0 to 1"),
-        "discount_rate": read.number(0, 1, "a fraction per year from 0 to 1"),
-        "horizon_months": read.whole(1, 600, "a whole number of months from 1 to 600"),
-        "servicing_cost": read.number(0, 1e12, "money per customer and month, at least 0"),
-    },
-    Budget: {
-        "total": read.total,
-        "max_shift": read.number(0, 1, "a fraction from 0 to 1"),
-        "market_change": read.band,
-        "cell_change": read.band,
-        "channel_change": read.band,
-        "region_change": read.band,
-        "min_return": read.number(0, 1e9, "value per unit of money, at least 0"),
-        "risk_aversion": read.number(0, 100, "a number from 0 (none) to 100"),
-        "test_reserve": read.number(0, 0.5, "a fraction from 0 to 0.5"),
-        "min_ticket": read.number(0, 1e12, "money, at least 0"),
-        "round_to": read.number(0.01, 1e9, "money, at least 0.01"),
-    },
-    Targets: {
-        "growth": read.number(-0.9, 10, "a fraction from -0.9 to 10"),
-        "split": read.choices(("market", "segment"), first="market"),
-        "period": read.choice(PERIODS),
-        "attainment": read.number(0.05, 0.95, "a probability from 0.05 to 0.95"),
-        "objective": lambda raw: Objective(**read.weights(raw, ("acquire", "deepen", "retain"))),
-        "field_round": lambda raw: FieldRound(**read.mapping(raw, _FIELD_ROUND)),
-        "reps": lambda raw: RepMoves(**read.mapping(raw, _REP_MOVES)),
-    },
-    Tests: {
-        "channels": read.names,
-        "force_in": read.names,
-        "force_out": read.names,
-        "most_markets": read.whole(1, 100_000, "a whole number of markets, at least 1"),
-        "cells": read.whole(1, 6, "a whole number from 1 to 6"),
-        "most_volume": read.number(0.01, 1, "a fraction from 0.01 to 1"),
-        "buffer": read.flag,
-        "run": read.choice(("where it pays", "always")),
-    },
-    Report: {
-        "formats": read.choices(FORMATS),
-        "min_cell": read.whole(1, 10_000, "a whole number of customers, at least 1"),
-    },
-}
-_REQUIRED: dict[type, tuple[str, ...]] = {
-    Company: ("name",), PlanPeriod: ("start", "end"), Economics: ("relationship",), Budget: (), Targets: (), Tests: (),
-    Report: (),
-}  # fmt: skip
 
 
 def _segments(raw: Any) -> Any:
@@ -165,8 +109,89 @@ def _sources(
     return sources
 
 
-def read_settings(path: str | Path) -> Settings:
+def read_run_rules(path: str | Path) -> RunRules:
+    """The section ``run`` of a ``plan.yml`` that may be wrong everywhere else: who is told when it fails needs it."""
+    try:
+        path = Path(path).absolute()
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+        return _run_rules(SectionReader(path.name), raw.get("run"), path.parent) or RunRules()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
+        return RunRules()
+
+
+def _run_rules(reader: SectionReader, raw: Any, folder: Path) -> RunRules | None:
+    rules: RunRules | None = reader.section(raw, "run", RunRules, (), READERS[RunRules])
+    return rules if rules is None or rules.log is None else replace(rules, log=folder / rules.log)
+
+
+def _as_of(reader: SectionReader, raw: Mapping[str, Any], given: dt.date | None) -> tuple[dt.date | None, str]:
+    """Day of the data, and what happens to later rows. ``given`` goes before what ``plan.yml`` says."""
+    as_of: dt.date | None = given
+    if "as_of" in raw:
+        try:
+            said = resolve_as_of(raw["as_of"])
+            as_of = given or said
+        except ValueError as error:
+            reader.problem("as_of", raw["as_of"], str(error))
+    # a day that a schedule names is often not the last one in the files; a day named by hand should be
+    later = "leave out" if given is not None or is_relative(raw.get("as_of")) else "refuse"
+    if raw.get("later_rows") is not None:
+        try:
+            later = read.choice(LATER_ROWS)(raw["later_rows"])
+        except ValueError as error:
+            reader.problem("later_rows", raw["later_rows"], str(error))
+    return as_of, later
+
+
+def _plan(reader: SectionReader, raw: Mapping[str, Any], as_of: dt.date | None) -> PlanPeriod | None:
+    if "plan" not in raw:
+        return None
+    dates: Any = raw["plan"]
+    if isinstance(dates, Mapping):
+        unknown = [key for key in dates if key not in ("start", "end", *LENGTHS)]
+        for key in unknown:
+            reader.problem(f"plan.{key}", key, did_you_mean(str(key), ("start", "end", *LENGTHS)))
+        try:
+            dates = resolve_plan({k: v for k, v in dates.items() if k not in unknown}, as_of)
+        except ValueError as error:
+            key, value, text = error.args[0]
+            reader.problem(f"plan.{key}", value, text)
+            return None
+        if as_of is None and isinstance(dates.get("start"), str) and dates["start"] in START:
+            return None  # as_of is the problem, and told
+    plan: PlanPeriod | None = reader.section(dates, "plan", PlanPeriod, REQUIRED[PlanPeriod], READERS[PlanPeriod])
+    if plan is not None and plan.end < plan.start:
+        reader.problem("plan.end", plan.end, f"a day on or after plan.start ({plan.start})")
+    if plan is not None and as_of is not None and plan.end <= as_of:
+        reader.problem("plan.end", plan.end, f"a day after as_of ({as_of})")
+    return plan
+
+
+def _previous(reader: SectionReader, raw: Any, folder: Path) -> Path | None:
+    if raw is None:
+        return None
+    try:
+        said = expand_variables(read.text(raw))
+        if said == str(LATEST):
+            return LATEST
+        if not (folder / said).is_dir():
+            raise ValueError("latest, the folder of a finished run, or the folder that runs are in")
+        return folder / said
+    except ValueError as error:
+        reader.problem("previous_run", raw, str(error))
+        return None
+
+
+def read_settings(path: str | Path, as_of: dt.date | None = None, pinned: Pinned | None = None) -> Settings:
     """Reads ``plan.yml``.
+
+    Parameters
+    ----------
+    path : str or Path
+    as_of : date, optional
+        Day of the data, in the place of the one in ``plan.yml``; rows of a later day are then left out.
+    pinned : Pinned, optional
+        What the run that a stage belongs to has settled; goes before all else.
 
     Raises
     ------
@@ -197,33 +222,24 @@ def read_settings(path: str | Path) -> Settings:
             reader.problems.append(Problem(file, "this key, it is required", column=key))
 
     def section(key: str, cls: type) -> Any:
-        if key not in raw and _REQUIRED[cls]:
+        if key not in raw and REQUIRED[cls]:
             return None
-        return reader.section(raw.get(key), key, cls, _REQUIRED[cls], _READERS[cls])
+        return reader.section(raw.get(key), key, cls, REQUIRED[cls], READERS[cls])
 
+    as_of, later_rows = _as_of(reader, raw, pinned.as_of if pinned is not None else as_of)
     parts = {
+        "plan": _plan(reader, raw, as_of),
+        "run": _run_rules(reader, raw.get("run"), path.parent),
         "company": section("company", Company),
-        "plan": section("plan", PlanPeriod),
         "economics": section("economics", Economics),
         "budget": section("budget", Budget),
         "targets": section("targets", Targets),
         "tests": section("tests", Tests),
         "report": section("report", Report),
     }
-    as_of = None
-    if "as_of" in raw:
-        try:
-            as_of = read.date(raw["as_of"])
-        except ValueError as error:
-            reader.problem("as_of", raw["as_of"], str(error))
-    plan = parts["plan"]
-    if plan is not None and plan.end < plan.start:
-        reader.problem("plan.end", plan.end, f"a day on or after plan.start ({plan.start})")
-    if plan is not None and as_of is not None and plan.end <= as_of:
-        reader.problem("plan.end", plan.end, f"a day after as_of ({as_of})")
     engine = EngineSettings()
     try:
-        engine = EngineSettings(**data.engine(raw.get("engine"), path.parent))
+        engine = EngineSettings(**data.engine(raw.get("engine"), path.parent), file=file)
     except ValueError as error:
         reader.problem("engine", raw["engine"] if isinstance(raw["engine"], str) else "a mapping", str(error))
     segments: Any = "auto"
@@ -239,13 +255,7 @@ def read_settings(path: str | Path) -> Settings:
     if features is not None and (not isinstance(features, list) or not all(isinstance(f, str) for f in features)):
         reader.problem("features", features, "a list of column names of the markets table")
         features = None
-    previous = raw.get("previous_run")
-    try:
-        previous = None if previous is None else path.parent / expand_variables(read.text(previous))
-        if previous is not None and not previous.is_dir():
-            raise ValueError("the folder of a finished run, or the folder that runs are in")
-    except ValueError as error:
-        reader.problem("previous_run", raw["previous_run"], str(error))
+    previous = _previous(reader, None if pinned is not None else raw.get("previous_run"), path.parent)
     locale = None
     if raw.get("locale") is not None:
         try:
@@ -275,7 +285,8 @@ def read_settings(path: str | Path) -> Settings:
         seed=seed,
         engine=engine,
         segments=segments,
-        previous_run=previous,
+        previous_run=previous if pinned is None else pinned.previous_run,
+        later_rows=later_rows if pinned is None else pinned.later_rows,
         geography=geography,
         locale=locale,
         **parts,

@@ -14,12 +14,13 @@ from micromarket import formats
 from micromarket.config import Settings, read_settings
 from micromarket.errors import InputError
 from micromarket.notes import Notes
+from micromarket.pinned import pinned_in
 from micromarket.runner.findings import finding
 from micromarket.workspace import Workspace
 
 
 def open_run(plan: str | Path, run_dir: str | Path) -> tuple[Settings, Workspace]:
-    """Settings and run directory of a notebook.
+    """Settings and run directory of a notebook; what the run has settled (:mod:`micromarket.pinned`) holds.
 
     Relative paths are looked for from the working directory, and from the folder above it where ``plan`` is only
     there: the same defaults then serve papermill in the repository and JupyterLab in ``notebooks/``.
@@ -33,7 +34,7 @@ def open_run(plan: str | Path, run_dir: str | Path) -> tuple[Settings, Workspace
     base = here.parent if not (here / plan).exists() and (here.parent / plan).exists() else here
     workspace = Workspace(base / run_dir)
     workspace.run_dir.mkdir(parents=True, exist_ok=True)
-    return read_settings(base / plan), workspace
+    return read_settings(base / plan, pinned=pinned_in(workspace.run_dir)), workspace
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,15 @@ def small_table(settings: Settings, table: str, workspace: Workspace | None = No
     """
     if not settings.has(table):
         return None
+    from micromarket.later import as_it_stood
     from micromarket.sources import Engine, read_source
     from micromarket.validate import check_table, typed
 
     with Engine() as engine:
-        raw = read_source(engine, settings.data[table])
+        given = read_source(engine, settings.data[table])
+        raw = as_it_stood(given, settings)
+        if raw is not given and not int(raw.table.count().execute()) and int(given.table.count().execute()):
+            return None  # the company had none on that day
         problems = check_table(raw, settings.as_of)
         if problems:
             raise InputError(problems)

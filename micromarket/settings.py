@@ -11,6 +11,9 @@ from typing import Any
 RELATIONSHIPS = ("contractual", "non-contractual")
 FORMATS = ("pdf", "html", "xlsx")
 PERIODS = ("week", "month", "quarter")
+LATER_ROWS = ("refuse", "leave out")
+#: ``previous_run: latest``: the run before this one among those that lie where this one will.
+LATEST = Path("latest")
 TABLES = (
     "markets", "customers", "transactions", "customer_summary", "subscriptions", "spend", "outcomes", "leads",
     "prospects", "sales_force", "field_notes", "experiments",
@@ -96,6 +99,7 @@ class EngineSettings:
     config: tuple[tuple[str, str], ...] = ()
     staging: Path | None = None
     connection: str | None = field(default=None, repr=False)
+    file: str = field(default="plan.yml", repr=False, compare=False)  # that said so, for messages
 
 
 @dataclass(frozen=True)
@@ -198,10 +202,64 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """Which published runs of this company stay: the latest ``runs``, and those of the last ``months`` of data."""
+
+    runs: int | None = None
+    months: int | None = None
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """How far a run may differ from the one before it without a word. Shares are fractions.
+
+    ``rows``: change of a table's rows; ``amounts``: of means, and of what came in the last 30 days; ``holes``: of the
+    share of empty values (absolute); ``mix``: share that changes place between categories; ``rank``: lowest rank
+    correlation of the markets' scores; ``figures``: change of the plan's headline figures.
+    """
+
+    rows: float = 0.25
+    amounts: float = 0.35
+    holes: float = 0.05
+    mix: float = 0.15
+    rank: float = 0.80
+    figures: float = 0.50
+
+
+@dataclass(frozen=True)
+class RunRules:
+    """What happens around a run that nobody watches. Nothing here changes a plan, but for ``alarms``.
+
+    ``log``: file that takes a line of JSON for each event; ``on_success``, ``on_failure``: a command and its arguments,
+    run without a shell in the folder of ``plan.yml``, stopped after ``hook_timeout`` seconds; ``hook_required``: the
+    run counts as failed where its command does.
+    """
+
+    log: Path | None = None
+    on_success: tuple[str, ...] = ()
+    on_failure: tuple[str, ...] = ()
+    hook_timeout: float = 60.0
+    hook_required: bool = False
+    keep: Keep = field(default_factory=Keep)
+    alarms: Alarms = field(default_factory=Alarms)
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What a run has settled and its stages keep to; see :mod:`micromarket.pinned`."""
+
+    as_of: dt.date
+    later_rows: str
+    previous_run: Path | None
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything ``plan.yml`` says. ``path`` is the file itself; relative paths in it are relative to its folder.
 
-    ``previous_run``: a finished run folder, or the folder that such runs are in, whose peer groups are kept.
+    ``previous_run``: a finished run folder, or the folder that such runs are in, whose peer groups are kept
+    (``latest``: not yet settled which).
+    ``later_rows``: rows of a later day than ``as_of`` are refused, or left out (the data as they stood on that day).
     ``locale``: how numbers, dates and currencies are written (de_DE, en_IN, …; ``None``: the house style).
     """
 
@@ -222,6 +280,8 @@ class Settings:
     previous_run: Path | None = None
     geography: Any = None  # geography.keys.Geography, or None
     locale: str | None = None
+    later_rows: str = "refuse"
+    run: RunRules = field(default_factory=RunRules)
 
     def has(self, table: str) -> bool:
         return table in self.data

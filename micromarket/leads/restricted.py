@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import os
@@ -51,8 +52,10 @@ def write_leads(run: str | Path, out: str | Path, plan: str | Path | None = None
     manifest = _manifest(folder)
     settings = read_settings(Path(plan) if plan is not None else _plan_of(manifest))
     if str(settings.as_of) != str(manifest["settings"]["as_of"]):
-        expected = f"the data date of the run, {manifest['settings']['as_of']}"
-        raise InputError([Problem(settings.path.name, expected, "as_of", value=str(settings.as_of))])
+        if settings.later_rows == "refuse":
+            expected = f"the data date of the run, {manifest['settings']['as_of']}"
+            raise InputError([Problem(settings.path.name, expected, "as_of", value=str(settings.as_of))])
+        settings = read_settings(settings.path, dt.date.fromisoformat(str(manifest["settings"]["as_of"])))
     if not settings.has("leads"):
         raise InputError([Problem(settings.path.name, "this table", column="data.leads")])
     with open_dataset(settings) as dataset:

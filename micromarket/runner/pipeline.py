@@ -54,7 +54,9 @@ class Stage:
     required: tuple[str, ...] = ()
 
 
-_BASE = ("company", "as_of", "plan", "economics", "features", "geography", "report.min_cell", "seed")
+_BASE = (
+    "company", "as_of", "later_rows", "plan", "economics", "features", "geography", "report.min_cell", "seed",
+)  # fmt: skip
 _MASTER = ("markets", "customers", "transactions", "customer_summary", "subscriptions", "geography")
 _COUNTED = ("spend", "outcomes", "leads", "sales_force")
 
@@ -73,8 +75,8 @@ _TABLES = tuple(a.path for a in ARTEFACTS.values() if a.path.startswith("tables/
 
 #: The sections of the settings that can change a plan; ``data`` counts by the content of its tables.
 SECTIONS = (
-    "company", "as_of", "plan", "economics", "features", "geography", "budget", "targets", "tests", "report", "seed",
-    "locale",
+    "company", "as_of", "later_rows", "plan", "economics", "features", "geography", "budget", "targets", "tests",
+    "report", "seed", "locale", "run.alarms",
 )  # fmt: skip
 
 #: In the order in which they run. A test holds ``settings`` against what the stages' modules read.
@@ -97,7 +99,13 @@ PIPELINE: tuple[Stage, ...] = (
         outputs=("work/notes/tests.json", "tables/tests.parquet", "tests.json"),
     ),
     dataclasses.replace(
-        _stage(9, "plan", " ".join(STAGES[:-1]), ("plays", "previous_run"), "budget targets report data locale"),
+        _stage(
+            9,
+            "plan",
+            " ".join(STAGES[:-1]),
+            ("plays", "previous_run"),
+            "budget targets report data locale run.alarms",
+        ),
         outputs=(*_PLAN, *_TABLES),
         required=_PLAN[:1],
     ),

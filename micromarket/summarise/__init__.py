@@ -11,6 +11,7 @@ import ibis
 import pandas as pd
 
 from micromarket import geography
+from micromarket.later import said_of_later_rows
 from micromarket.load import Dataset
 from micromarket.market_data import MarketData
 from micromarket.notes import Assumption, Notes
@@ -151,6 +152,7 @@ def _notes(
         text = "A customer is on the books who bought in the last 12 months; who didn't counts as gone."
         assumptions.append(Assumption(text, "definition"))
     assumptions += said(segmentation)
+    assumptions += said_of_later_rows(settings)
     revenue = cells["revenue_last_year"]
     return Notes(
         numbers={
