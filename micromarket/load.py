@@ -23,6 +23,7 @@ from micromarket.geography import company as shaping
 from micromarket.geography.hierarchy import nesting_problems
 from micromarket.geography.merged import in_merged_tables
 from micromarket.geography.placing import place_customers, place_in_hexagons
+from micromarket.later import all_as_they_stood
 from micromarket.sources import ROW, Engine, RawTable, read_source
 from micromarket.tables import RULES, TABLE_SCHEMAS
 from micromarket.validate import as_number, check_references, check_table, is_missing, typed
@@ -156,6 +157,7 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
             raws[table] = read_inside(engine, source) if source.inside else read_source(local, source)
         except InputError as error:
             problems += error.problems
+    raws = all_as_they_stood(raws, settings)
     sound: dict[str, ibis.Table] = {}
     for table, raw in raws.items():
         if table in places:
