@@ -24,6 +24,7 @@ from micromarket.geography.hierarchy import nesting_problems
 from micromarket.geography.merged import in_merged_tables
 from micromarket.geography.placing import place_customers, place_in_hexagons
 from micromarket.later import all_as_they_stood
+from micromarket.plausibility import odd_between_tables, odd_columns, odd_in_table, odd_markets
 from micromarket.sources import ROW, Engine, RawTable, read_source
 from micromarket.tables import RULES, TABLE_SCHEMAS
 from micromarket.validate import as_number, check_references, check_table, is_missing, typed
@@ -213,6 +214,7 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
         file = settings.data["customers"].shown_as
         sound["customers"] = place_customers(home, sound["customers"], markets, file, warnings)
     rows = {t: int(table.count().execute()) for t, table in sound.items()}
+    warnings += _odd(settings, sound, raws, markets, own)
     covered = shaping.coverage_table(coverage)
     force = sound["sales_force"].to_pandas() if "sales_force" in sound else None
     territory = None if force is None else pd.Series(force["territory"].to_numpy(), index=force["market_id"].to_numpy())
@@ -235,6 +237,27 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
     return Dataset(
         settings, engine, local, tables, markets, features, rows, warnings, market_map, covered, shaped.numbers
     )
+
+
+def _odd(
+    settings: Settings,
+    sound: dict[str, ibis.Table],
+    raws: dict[str, RawTable],
+    markets: pd.DataFrame,
+    features: tuple[str, ...],
+) -> list[str]:
+    """What breaks no rule and is odd all the same (:mod:`micromarket.plausibility`)."""
+    found = []
+    for table, typed_table in sound.items():
+        raw = raws[table]
+        if table != "markets":
+            found += odd_columns(raw)
+            found += odd_in_table(typed_table, raw, settings.as_of, here=not raw.source.inside)
+    file = raws["markets"].source.shown_as
+    found += odd_markets(markets, features, file, frozenset(raws["markets"].table.columns))
+    here = not any(settings.data[t].inside for t in CUSTOMER_TABLES if t in sound)
+    contractual = settings.economics.relationship == "contractual"
+    return found + odd_between_tables(sound, raws, markets, settings.as_of, contractual, here)
 
 
 def _check_references(raws: dict[str, RawTable], sound: dict[str, ibis.Table], engine: CountingEngine) -> list[Problem]:

@@ -15,7 +15,7 @@ import pandera.pandas as pa
 #: Column types of the contract and what a value must look like.
 TYPES = {
     "text": "a text",
-    "number": "a number with a decimal point, no thousands separator",
+    "number": "a number with a decimal point, no thousands separator, no currency, of at most 1e15",
     "date": "a date as YYYY-MM-DD",
     "geometry": "a geometry",
 }

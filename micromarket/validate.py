@@ -48,17 +48,24 @@ def _without_words(column: ir.Value) -> ir.StringValue:
     return ibis.ifelse(text.isin(NOTHING), ibis.null("string"), text)
 
 
+#: Beyond this size a number is a slip, and sums of it lose their cents.
+LARGEST = 1e15
+#: Days before this one are codes for "not known" (1900-01-01, 0001-01-01) or years of two digits.
+FIRST_DAY = dt.date(1920, 1, 1)
+LAST_DAY = dt.date(9999, 12, 31)
+
+
 def as_number(column: ir.Value) -> ir.FloatingValue:
-    """A float; what can't be one, or isn't finite, is missing."""
+    """A float; what can't be one, isn't finite or is larger than :data:`LARGEST` is missing."""
     kind = column.type()
     if kind.is_null() or kind.is_boolean() or kind.is_temporal() or kind.is_binary():
         return ibis.null("float64")
     number = _without_words(column).try_cast("float64") if kind.is_string() else column.cast("float64")
-    return ibis.ifelse(number.isnan() | number.isinf(), ibis.null("float64"), number)
+    return ibis.ifelse(number.isnan() | (number.abs() > LARGEST), ibis.null("float64"), number)
 
 
 def as_date(column: ir.Value) -> ir.DateValue:
-    """A date; timestamps lose their time of day."""
+    """A date; timestamps lose their time of day. A text needs its year first, in four digits."""
     kind = column.type()
     if kind.is_date():
         return column
@@ -66,7 +73,9 @@ def as_date(column: ir.Value) -> ir.DateValue:
         return column.date()
     if kind.is_string():
         text = _without_words(column)
-        return text.try_cast("date").fill_null(text.try_cast("timestamp").date())
+        # engines know more than days: "infinity", "epoch", 26-01-05 as the year 26
+        dated = ibis.ifelse(text.re_search("^[0-9]{4}[-/]"), text, ibis.null("string"))
+        return dated.try_cast("date").fill_null(dated.try_cast("timestamp").date())
     return ibis.null("date")
 
 
@@ -108,6 +117,11 @@ def _column_violations(raw: ir.Table, table: str, as_of: dt.date) -> list[_Viola
             found.append(_Violation(name, missing, f"{TYPES[column_type(table, name)]}, not nothing"))
         if column_type(table, name) != "text":
             found.append(_Violation(name, ~missing & value.isnull(), TYPES[column_type(table, name)]))
+        if column_type(table, name) == "date":
+            impossible = (value < ibis.literal(FIRST_DAY)) | (value > ibis.literal(LAST_DAY))
+            found.append(_Violation(name, impossible, f"{TYPES['date']}, from {FIRST_DAY} on"))
+        if column_type(table, name) == "text":
+            found += _text_violations(table, name, value)
         found += [_Violation(name, _breaks(check, value), check_in_words(check)) for check in column.checks]
         if name in rules.until_as_of:
             found.append(_Violation(name, value > ibis.literal(as_of), f"a date on or before as_of ({as_of})"))
@@ -116,6 +130,22 @@ def _column_violations(raw: ir.Table, table: str, as_of: dt.date) -> list[_Viola
             bad = typed[second] < typed[first]
             found.append(_Violation(second, bad, f"a date on or after {first}"))
     return found
+
+
+#: Longest text of a name or an id, and of a column that holds sentences.
+LONGEST, LONGEST_WORDS = 1_000, 20_000
+_SENTENCES = ("reason", "rejected_reason", "lost_reason", "markets", "author", "product")
+_CONTROLS = "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]"
+
+
+def _text_violations(table: str, name: str, value: ir.Value) -> list[_Violation]:
+    if name in RULES[table].references:  # what isn't sound is no known id either
+        return []
+    longest = LONGEST_WORDS if name in _SENTENCES else LONGEST
+    return [
+        _Violation(name, value.length() > longest, f"a text of at most {longest:,} characters"),
+        _Violation(name, value.re_search(_CONTROLS), "a text without control characters"),
+    ]
 
 
 def _row(record: Mapping[str, Any]) -> int | None:
