@@ -81,7 +81,7 @@ def _inside(table: str, raw: Mapping[str, Any], sql: str | None, kind: str, engi
     if engine_url is None:
         raise ValueError("path, or connection and sql: only tables of customers can stay in Spark")
     # small tables are copied: the stages use them without the engine
-    return {"sql": sql or f"select * from {name}", "connection": engine_url, "shown_as": f"{table} (database)"}
+    return {"sql": sql, "layer": name, "connection": engine_url, "shown_as": f"{table} (database)"}
 
 
 def source(table: str, raw: Any, folder: Path, kind: str, engine_url: str | None) -> dict[str, Any]:

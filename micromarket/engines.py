@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from micromarket.config import EngineSettings, Source
 from micromarket.errors import InputError, Problem, shown
-from micromarket.sources import ROW, Engine, RawTable, _quoted, connect
+from micromarket.sources import ROW, Engine, RawTable, _quoted, connect, named_table
 
 
 class CountingEngine(Protocol):
@@ -72,8 +72,7 @@ def read_inside(engine: CountingEngine, source: Source) -> RawTable:
             table = _query(engine.ibis, source.sql.strip().rstrip(";"), f"micromarket_{source.table}")
         else:
             assert source.layer is not None
-            *database, name = source.layer.split(".")
-            table = engine.ibis.table(name, database=".".join(database) or None)
+            table = named_table(engine.ibis, source.layer)
         table.schema()
     except Exception as error:
         text = str(error).strip().splitlines() or [type(error).__name__]
@@ -102,7 +101,7 @@ class DatabaseEngine:
 
     def __init__(self, choice: EngineSettings):
         assert choice.connection is not None
-        self.ibis = connect(choice.connection, "plan.yml", "engine.connection")
+        self.ibis = connect(choice.connection, choice.file, "engine.connection")
         self._made = 0
 
     def _create(self, name: str, table: ibis.Table) -> ibis.Table:
@@ -206,7 +205,7 @@ def _spark_session(choice: EngineSettings) -> tuple[Any, bool]:
             from pyspark.sql import SparkSession
     except ImportError as error:
         expected = "pyspark to be installed (pip install 'micromarket[spark]'), and Java 17 or newer"
-        raise InputError([Problem("plan.yml", expected, column="engine", value="spark")]) from error
+        raise InputError([Problem(choice.file, expected, column="engine", value="spark")]) from error
     running = SparkSession.getActiveSession()
     builder = SparkSession.builder.appName("micromarket")
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # by spark-submit, which says where it runs
@@ -221,5 +220,5 @@ def _spark_session(choice: EngineSettings) -> tuple[Any, bool]:
         session = builder.getOrCreate()
     except Exception as error:
         expected = "a Spark that starts (it needs Java 17 or newer) or, at engine.spark.master, one that answers"
-        raise InputError([Problem("plan.yml", expected, column="engine", value=type(error).__name__)]) from error
+        raise InputError([Problem(choice.file, expected, column="engine", value=type(error).__name__)]) from error
     return session, running is None

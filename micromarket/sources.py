@@ -246,12 +246,22 @@ def connect(connection: str, shown_as: str, key: str) -> Any:
         raise InputError([Problem(shown_as, expected, column=key, value=type(error).__name__)]) from error
 
 
+def named_table(backend: Any, name: str) -> ibis.Table:
+    """The table ``name``, ``schema.name`` or ``catalog.schema.name`` of a database, each part letter by letter."""
+    *place, table = name.split(".")
+    # as one string, Ibis quotes a schema; more levels it takes as a tuple
+    return backend.table(table, database=tuple(place) if len(place) > 1 else "".join(place) or None)
+
+
 def _from_database(engine: Engine, source: Source, name: str) -> None:
     """Runs the query where the data is and streams the result over, batch by batch."""
     assert source.connection is not None
-    assert source.sql is not None
     remote = connect(source.connection, source.shown_as, f"data.{source.table}.connection")
     try:
+        if source.sql is None:
+            assert source.layer is not None
+            engine.put(name, named_table(remote, source.layer).to_pyarrow_batches())
+            return
         query = source.sql.strip().rstrip(";")
         # ibis 12 asks DuckDB 2 for a method that it has no more
         own = remote.name == "duckdb"
