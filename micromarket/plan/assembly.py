@@ -12,12 +12,14 @@ import pandas as pd
 
 from micromarket.artefacts import ARTEFACTS, STAGES
 from micromarket.config import Settings
+from micromarket.drift import alarms_of, drift
 from micromarket.formats import in_locale
 from micromarket.notes import Assumption, Check, Notes, plain
 from micromarket.plan import customers as people
 from micromarket.plan.changes import Changes, changes_since
 from micromarket.plan.checks import check_tables, table_totals
 from micromarket.plan.headline import Card, Story, tell
+from micromarket.plan.progress import Progress, progress_since
 from micromarket.potential.plays import Play, play_library
 from micromarket.workspace import Workspace, write_json
 
@@ -98,6 +100,8 @@ class Plan:
         Markets with fewer than ``min_cell`` customers, whose small figures are blank.
     changes : Changes or None
         This plan against the one before (``previous_run``).
+    progress : Progress or None
+        What the plan before has brought so far.
     locale : str or None
         How numbers, dates and currencies are written (see :func:`micromarket.formats.in_locale`).
     """
@@ -130,6 +134,7 @@ class Plan:
     suppressed: int = 0
     locale: str | None = None
     changes: Changes | None = None
+    progress: Progress | None = None
 
     def number(self, stage: str, *keys: str) -> Any:
         """A headline number of a stage, by its keys; ``None`` where there is none."""
@@ -252,6 +257,8 @@ def _assembled(workspace: Workspace, settings: Settings) -> Plan:
     changes = changes_since(settings, tables, stages)
     if changes is not None:
         tables["changes"] = changes.table
+    watched = drift(settings, workspace.read_if_there("input_profile"), tables, stages)
+    tables["drift"] = watched
     checks = [(s, c) for s in STAGES if s in stages for c in stages[s].checks]
     own_checks = check_tables(tables, markets, stages)
     warnings = [(s, w) for s in STAGES if s in stages for w in stages[s].warnings]
@@ -260,6 +267,7 @@ def _assembled(workspace: Workspace, settings: Settings) -> Plan:
         for c in own_checks
         if not c.passed
     ]
+    warnings += [("plan", text) for text in alarms_of(watched)]
     if suppressed:
         fewer = f"fewer than {min_cell} customers"
         which = "1 market has" if suppressed == 1 else f"{suppressed:,} markets have"
@@ -297,6 +305,7 @@ def _assembled(workspace: Workspace, settings: Settings) -> Plan:
         suppressed=suppressed,
         locale=settings.locale,
         changes=changes,
+        progress=progress_since(settings, workspace.read_if_there("history")),
     )
 
 
@@ -335,7 +344,7 @@ def _published(workspace: Workspace, min_cell: int) -> tuple[dict[str, pd.DataFr
     tables: dict[str, pd.DataFrame] = {}
     suppressed = 0
     for name in PUBLISHED:
-        frame = None if name == "changes" else workspace.read_if_there(name)  # made anew by this stage
+        frame = None if name in ("changes", "drift") else workspace.read_if_there(name)  # made anew by this stage
         if frame is None:
             continue
         known = ARTEFACTS[name]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from micromarket.readout.attainment import Readout, readout
+from micromarket.readout.attainment import Readout, attained, readout
 
-__all__ = ["Readout", "readout"]
+__all__ = ["Readout", "attained", "readout"]

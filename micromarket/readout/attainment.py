@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from micromarket.errors import InputError, Problem
-from micromarket.readout.actuals import DAY, Promise, joined_markets, period_end, published, read_actuals, within
+from micromarket.readout.actuals import DAY, Actuals, Promise, joined_markets, period_end, published, read_actuals, within
 from micromarket.readout.words import in_words
 from micromarket.targets.progress import Beliefs, causes, outlook
 
@@ -99,17 +99,36 @@ def readout(
         in common.
     """
     promise = published(Path(run))
-    targets = promise.targets
     got = read_actuals(
-        [Path(a) for a in actuals], set(targets["market_id"]), set(targets["segment"]), joined_markets(Path(run))
+        [Path(a) for a in actuals],
+        set(promise.targets["market_id"]),
+        set(promise.targets["segment"]),
+        joined_markets(Path(run)),
     )
+    return attained(promise, got, regions, through, ", ".join(Path(a).name for a in actuals))
+
+
+def attained(
+    promise: Promise,
+    got: Actuals,
+    regions: pd.Series | None = None,
+    through: dt.date | None = None,
+    files: str = "actuals",
+) -> Readout:
+    """As :func:`readout`, with the promise and the actuals at hand.
+
+    Raises
+    ------
+    InputError
+        Where plan and actuals have no day in common, with ``files`` as what is to blame.
+    """
+    targets = promise.targets
     frame = got.frame
     start, end = (pd.Timestamp(promise.plan["plan"][k]) for k in ("start", "end"))
     after = period_end(frame["period"], got.frequency)
     if through is not None:
         after = after.where(after < pd.Timestamp(through) + DAY, pd.Timestamp(through) + DAY)
         frame, after = frame[after > frame["period"]], after[after > frame["period"]]
-    files = ", ".join(Path(a).name for a in actuals)
     since = max(start, frame["period"].min()) if len(frame) else end + DAY
     until = min(end, after.max() - DAY) if len(frame) else end
     if until < since:
