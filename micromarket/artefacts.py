@@ -101,6 +101,10 @@ ARTEFACTS: dict[str, Artefact] = {
         "data", "work/census_coverage.parquet", ("market_id", "source"), _columns("market_id source coverage"),
         "share of each market's area that a census file covers; under a half its figures are empty there",
     ),
+    "input_profile": Artefact(
+        "data", "work/input_profile.parquet", ("table", "column", "measure"), _columns("table column measure value"),
+        "the shape of the input: rows, means, shares of empty values and of categories, what the latest weeks brought",
+    ),
     # --- value --------------------------------------------------------------------------------------------------
     "value_cells": Artefact(
         "value", "work/value_cells.parquet", ("market_id", "segment"),
@@ -254,6 +258,13 @@ ARTEFACTS: dict[str, Artefact] = {
     "tests": Artefact("tests", "tables/tests.parquet", ("market_id",), _columns("market_id arm pair test"),
                       "the contract's tests; pair: block of like markets; cell: what is tried there; factor: of today's"
                       " money", _columns("cell factor")),
+    "drift": Artefact(
+        "plan", "tables/drift.parquet", ("scope", "table", "column", "measure"),
+        _columns("scope table column measure before now low high change limit alarm text"),
+        "this run's input and main figures against the run before; low, high: 90% range where the figure has one;"
+        " change: relative (shares: absolute; recent: without the season); alarm: beyond limit (run.alarms); text: the"
+        " alarm in words. Without a run before, only what the next one compares with",
+    ),
     "changes": Artefact(
         "plan", "tables/changes.parquet", ("market_id",),
         _columns("market_id customers_before customers_now money_before money_now money_change target_before target_now"

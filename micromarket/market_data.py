@@ -12,9 +12,10 @@ from micromarket.notes import Notes
 from micromarket.workspace import Workspace
 
 _TABLES = ("markets", "neighbours", "cells", "history", "panel", "spend", "current", "leads", "accounts",
-           "products", "market_map", "census_coverage", "lead_steps", "open_leads", "lead_reasons")  # fmt: skip
+           "products", "market_map", "census_coverage", "lead_steps", "open_leads", "lead_reasons",
+           "input_profile")  # fmt: skip
 _OPTIONAL = ("neighbours", "panel", "spend", "current", "leads", "accounts", "products", "market_map",
-             "census_coverage", "lead_steps", "open_leads", "lead_reasons")  # fmt: skip
+             "census_coverage", "lead_steps", "open_leads", "lead_reasons", "input_profile")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class MarketData:
         What became of the company's own markets where some were joined; how far its census files reach.
     lead_steps, open_leads, lead_reasons : DataFrame or None
         Leads stage by stage: how long they waited and how they left, who waits today, why they fell.
+    input_profile : DataFrame or None
+        The shape of the input, for the next run to compare with.
     facts : mapping
         The numbers of the data stage's notes.
     """
@@ -53,6 +56,7 @@ class MarketData:
     lead_steps: pd.DataFrame | None = None
     open_leads: pd.DataFrame | None = None
     lead_reasons: pd.DataFrame | None = None
+    input_profile: pd.DataFrame | None = None
     features: tuple[str, ...] = ()
     frequency: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)

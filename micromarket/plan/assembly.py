@@ -100,6 +100,8 @@ class Plan:
         Markets with fewer than ``min_cell`` customers, whose small figures are blank.
     changes : Changes or None
         This plan against the one before (``previous_run``).
+    drift : DataFrame or None
+        The artefact ``drift``: what is watched from run to run; its alarms are among the warnings.
     progress : Progress or None
         What the plan before has brought so far.
     locale : str or None
@@ -134,6 +136,7 @@ class Plan:
     suppressed: int = 0
     locale: str | None = None
     changes: Changes | None = None
+    drift: pd.DataFrame | None = None
     progress: Progress | None = None
 
     def number(self, stage: str, *keys: str) -> Any:
@@ -228,6 +231,8 @@ class Plan:
         """Publishes: rewrites every table as it is shown (small cells blank), the notes and ``plan.json``."""
         for name, frame in self.tables.items():
             workspace.write(name, frame)
+        if self.drift is not None:
+            workspace.write("drift", self.drift)
         workspace.write_notes("plan", self.notes)
         write_json(workspace.run_dir / "plan.json", self.to_json())
 
@@ -258,7 +263,6 @@ def _assembled(workspace: Workspace, settings: Settings) -> Plan:
     if changes is not None:
         tables["changes"] = changes.table
     watched = drift(settings, workspace.read_if_there("input_profile"), tables, stages)
-    tables["drift"] = watched
     checks = [(s, c) for s in STAGES if s in stages for c in stages[s].checks]
     own_checks = check_tables(tables, markets, stages)
     warnings = [(s, w) for s in STAGES if s in stages for w in stages[s].warnings]
@@ -305,6 +309,7 @@ def _assembled(workspace: Workspace, settings: Settings) -> Plan:
         suppressed=suppressed,
         locale=settings.locale,
         changes=changes,
+        drift=watched,
         progress=progress_since(settings, workspace.read_if_there("history")),
     )
 

@@ -26,6 +26,7 @@ from micromarket.summarise.customers import (
     records_begin_on,
 )
 from micromarket.summarise.history import market_cells, market_history
+from micromarket.summarise.input_profile import input_profile
 from micromarket.summarise.lead_steps import lead_steps
 from micromarket.summarise.leads import leads_by_month
 from micromarket.summarise.panel import current_spend, frequency_and_anchor, market_panel, spend_by_period
@@ -79,6 +80,7 @@ def summarise(dataset: Dataset) -> MarketData:
         products=products,
         market_map=dataset.market_map,
         census_coverage=dataset.census_coverage,
+        input_profile=input_profile(dataset),
         features=dataset.features,
         frequency=frequency if panel is not None else None,
         facts=notes.numbers,
