@@ -10,12 +10,21 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import report_world as world
 from browser import Browser
 from PIL import Image
-from test_report import plan_of
+from test_report import payload, plan_of
 
+from micromarket.errors import InputError
+from micromarket.formats import percent
+from micromarket.plan import Plan, assemble
+from micromarket.readout import Readout, attained
+from micromarket.readout.actuals import Actuals, Promise
 from micromarket.report import write_page, write_pdf
+from micromarket.report.page import render
+from micromarket.report.page_progress import page_with_progress
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
@@ -137,6 +146,53 @@ def test_thousands_of_markets_stay_usable(browser: Browser, tmp_path: Path) -> N
     )
     assert took < 300
     assert not browser.errors
+
+
+def after_three_months(plan: Plan, part: float) -> Readout:
+    """A plan whose first region has sold ``part`` of what was due, and whose others all of it."""
+    targets = plan.tables["targets"].assign(period=lambda t: pd.to_datetime(t["period"]))
+    places = plan.markets.set_index("market_id")[["name", "region", "territory"]]
+    begin = targets["period"].min()
+    frame = targets.groupby(["market_id", "period"], as_index=False)[["new_customers", "revenue"]].sum()
+    frame = frame[frame["period"] < begin + pd.DateOffset(months=3)]
+    weak = frame["market_id"].map(places["region"]) == sorted(set(places["region"]))[0]
+    frame["revenue"] *= np.where(weak, part, 1.0)
+    dates = {"start": plan.start.isoformat(), "end": plan.end.isoformat()}
+    promise = Promise({"plan": dates, "currency": plan.currency}, "month", targets, None, None, places)
+    return attained(promise, Actuals(frame, "month"))
+
+
+def test_progress_can_be_put_on_a_published_page(browser: Browser, tmp_path: Path) -> None:
+    run = world.build(tmp_path / "run", n=40)
+    scores = run.read("scores")
+    scores.loc[scores.index[0], "customers"] = 3
+    run.write("scores", scores)
+    plan = assemble(run, world.settings(tmp_path / "run"))
+    found = after_three_months(plan, 0.5)
+    html = render(plan)
+    once = page_with_progress(html, found, plan.min_cell, "dashboard.html")
+    assert page_with_progress(once, found, plan.min_cell, "dashboard.html") == once, "replaced, not piled up"
+    path = tmp_path / "dashboard.html"
+    path.write_text(once, encoding="utf-8")
+    browser.open(path)
+    assert browser.axe() == []
+    said = browser.run("document.getElementById('progress').textContent")
+    assert percent(found.total["revenue_attainment"]) in said
+    assert "Progress, 1 July 2026 to 30 September 2026" in said
+    worst = browser.run(
+        "(() => { const s = document.getElementById('sort'); s.value = 'short'; s.dispatchEvent(new Event('change'));"
+        " return [...document.querySelectorAll('#markets button')].slice(0, 3).map(n => n.textContent); })()"
+    )
+    weak = plan.markets.loc[plan.markets["region"] == sorted(set(plan.markets["region"]))[0], "name"]
+    assert all("50%" in text and any(text.startswith(name) for name in weak) for text in worst)
+    small = set(plan.tables["scores"].loc[plan.tables["scores"]["customers"].isna(), "market_id"])
+    data = payload(once)
+    at = {name: i for i, name in enumerate(data["columns"])}
+    told = {row[at["id"]] for row in data["markets"] if row[at["attained"]] is not None}
+    assert len(small) == 1
+    assert not small & told, "a handful of customers stays unseen"
+    with pytest.raises(InputError, match="a page that this version"):
+        page_with_progress("<html></html>", found, 10, "dashboard.html")
 
 
 # --- pictures that are kept -----------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from micromarket.formats import (
 )
 from micromarket.plan.assembly import Plan
 from micromarket.report import cautions, maps, style, views
+from micromarket.report.page_progress import add_progress
 from micromarket.report.paths import svg_path
 from micromarket.report.sections_delivery import period_names
 from micromarket.report.sections_money import channel_name, why
@@ -57,6 +58,8 @@ def render(plan: Plan) -> str:
     drawing = _map(plan, frame)
     for thrift in range(MOST_THRIFT + 1):
         data, around = _payload(plan, frame, drawing, thrift)
+        if plan.progress is not None and "targets" in plan.tables:
+            add_progress(data, plan.progress.found, plan.min_cell, plan.progress.made_on)
         text = embedded(data)
         if len(text.encode("utf-8")) <= MOST_BYTES:
             break
@@ -178,6 +181,7 @@ def _payload(
         "orders": shown,
         "figure": _figure(figures),
         "map": map_,
+        "progress": None,
         "ramp": {"light": _ramp(_LIGHT, map_), "dark": _ramp(_DARK, map_)},
     }
     around = {"groups": groups, "has_map": map_ is not None, "has_targets": "targets" in plan.tables, "viewbox": box}

@@ -35,6 +35,7 @@ def changes(desk: Desk) -> Section | None:
         said.append(f"{some} another play than before.")
     if said:
         blocks.append(lead(" ".join(said)))
+    blocks += _progress(desk)
     rows = []
     for words, kind, before, now in found.figures:
         rows.append([words, _shown(desk, kind, before), _shown(desk, kind, now), _difference(desk, kind, before, now)])
@@ -53,6 +54,39 @@ def changes(desk: Desk) -> Section | None:
         if moved <= 5e-4 * total:
             title = f"Since {day(found.since)}, no market's money has changed"
     return Section("What changed", title, tuple(blocks), newpage=False) if blocks else None
+
+
+def _progress(desk: Desk) -> list[Block]:
+    """What the plan before has brought, in total and by region."""
+    if desk.plan.progress is None:
+        return []
+    got = desk.plan.progress.found
+    if "revenue_target" not in got.total or not got.total["revenue_target"] > 0:
+        return []
+    share = percent(got.total["revenue_attainment"])
+    track = {"below": ", less than chance explains", "above": ", more than chance explains"}
+    title = f"{share} of the revenue due by {day(got.through)} has come{track.get(got.total.get('off_track', ''), '')}"
+    columns = [
+        Column("", width="3fr"),
+        Column("Revenue due", True),
+        Column("Done", True),
+        Column("", True),
+        Column("New customers due", True),
+        Column("Done", True),
+        Column("", True),
+    ]
+    levels = [*got.regions.sort_values("revenue_target", ascending=False, kind="stable").iterrows()][:MOST]
+    if len(got.regions) > MOST:
+        levels = []
+    rows = []
+    for name, r in [*levels, ("Company", got.total)]:
+        due, done = r["new_customers_target"], r["new_customers_actual"]
+        rows.append(
+            [label(name, 60), desk.money(r["revenue_target"]), desk.money(r["revenue_actual"]),
+             percent(r["revenue_attainment"]), count(due), count(done), percent(done / due) if due > 0 else "–"]
+        )  # fmt: skip
+    note = f"Targets of the plan of {day(desk.plan.progress.made_on)}, from {day(got.since)} on; done: our own data."
+    return [table(title, columns, rows, bold=[len(rows) - 1], note=note, dense=True)]
 
 
 def _markets(desk: Desk, known: pd.DataFrame) -> list[Block]:

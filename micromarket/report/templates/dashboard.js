@@ -107,6 +107,22 @@
     row.append(el("span", label), svg, el("span", shown));
     return row;
   }
+  function progress() {
+    const box = $("progress");
+    if (!box || !D.progress) return;
+    const total = D.progress.totals[patch === null ? "all" : patch[0] + patch[1]];
+    box.hidden = !total;
+    if (!total) return;
+    const [revenue, due, won, wanted, state] = total;
+    const part = (name, done, of, show) => {
+      if (done === null || !(of > 0)) return [];
+      const line = el("p", name + ": ");
+      line.append(el("b", percent(done / of), done < of ? "down" : "up"), " of what was due, " + show(done) + " of " + show(of));
+      return [line, bar("Done", done, Math.max(done, of), show(done)), bar("Due", of, Math.max(done, of), show(of))];
+    };
+    box.replaceChildren(el("h2", D.progress.title), ...part("Revenue", revenue, due, money), ...part("New customers", won, wanted, count));
+    if (state) box.append(el("p", state < 0 ? "Revenue is below what chance explains." : "Revenue is above what chance explains.", "note"));
+  }
   function periods() {
     if (!D.periods) return;
     const key = patch === null ? "all" : patch[0] + patch[1];
@@ -135,6 +151,9 @@
       .reduce((a, m) => !a || Math.abs(m[2] - m[1]) > Math.abs(a[2] - a[1]) ? m : a, null);
     const size = up => row => { const m = move(row, up); return m ? Math.abs(m[2] - m[1]) : null; };
     const steps = [
+      [row => get(row, "track") < 0 ? get(row, "short") : null, 0, row => [
+        "Ask what is missing in " + get(row, "name") + ": " + money(get(row, "short")) + " of revenue",
+        percent(get(row, "attained")) + " of what was due by " + D.progress.through + ", less than chance explains"]],
       [due, 0.5, row => ["Win " + count(due(row)) + " new customers in " + get(row, "name"), word("play", get(row, "play"))]],
       [size(true), 0, row => { const m = move(row, true); return [
         "Put " + money(m[2] - m[1]) + " more into " + D.words.channel[m[0]] + " in " + get(row, "name"), word("reason", m[3])]; }],
@@ -168,7 +187,7 @@
       button.type = "button";
       button.append(name_(row, "b"));
       const at = order.replace(/[+-]$/, "");
-      const [name, heading, format] = D.detail.find(d => d[0] === at) || D.figure;
+      const [name, heading, format] = D.detail.find(d => d[0] === (at === "short" ? "attained" : at)) || D.figure;
       const value = get(row, name), sign = v => v === null ? "" : v < 0 ? "down" : "up";
       button.append(el("span", FORMAT[format](value), format === "signed" ? sign(value) : ""));
       const play = word("play", get(row, "play"));
@@ -321,6 +340,7 @@
     $("h-patch").textContent = patch === null ? "All markets" : word(patch[0], patch[1]);
     cards(mine);
     actions(mine);
+    progress();
     periods();
     list(rows());
     paint();
