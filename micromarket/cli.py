@@ -71,6 +71,10 @@ def _readout(args: argparse.Namespace) -> None:
 
         write_table(found.to_frame(), args.out)
     print(found.to_text())
+    if args.page is not None:
+        from micromarket.report.page_progress import write_page_with_progress
+
+        print(write_page_with_progress(args.run, found, args.page))
     if tests:
         print("\n" + readouts_in_words(tests, found.currency))
     if args.results is not None:
@@ -190,6 +194,7 @@ def build_parser() -> argparse.ArgumentParser:
     readout.add_argument(
         "--experiments", metavar="FILE", help="what tests found, as rows of the table experiments (csv)"
     )
+    readout.add_argument("--page", metavar="FILE", help="the run's page for the field, with progress on it (html)")
     readout.add_argument("--results", metavar="FILE", help="what tests brought, as a page for people (html or md)")
     _more_commands(command, common)
     return parser
