@@ -252,10 +252,11 @@ def _cards(figures: list[str], suppressed: bool) -> list[tuple[str, str, str, st
 
 
 def _moves(plan: Plan, index: pd.Index, thrift: int) -> tuple[list[list[Any]], list[str], list[str]]:
-    """By market: (channel, now, plan, reason) of the cells that change, biggest first."""
+    """By market: (channel, now, plan, reason, gain at its low end) of the cells that change, biggest first; the gain
+    only of the rise that brings most at its low end, as that is what one does first."""
     budget = plan.tables["budget"]
     channel, channels = _coded(budget["channel"].map(channel_name))
-    cells = budget[["market_id", "current", "recommended", "change", "reason"]].assign(channel=channel)
+    cells = budget[["market_id", "current", "recommended", "change", "reason", "value_low"]].assign(channel=channel)
     cells["reason"] = cells["reason"].map(why)
     least = 1e-6 * max(float(cells["current"].sum()), 1e-12)
     cells = cells[cells["change"].abs() > least]
@@ -267,9 +268,13 @@ def _moves(plan: Plan, index: pd.Index, thrift: int) -> tuple[list[list[Any]], l
         cells = cells[place < 2]
     reason, reasons = _coded(cells["reason"])
     cells = cells.assign(reason=reason)
+    low = cells["value_low"].where((cells["change"] > 0) & (cells["value_low"] > 0))
+    best = low.eq(low.groupby(cells["market_id"]).transform("max"))
+    cells = cells.assign(low=low.where(best))
     by: dict[Any, list[Any]] = {}
     for r in cells.itertuples(index=False):
-        by.setdefault(r.market_id, []).append([r.channel, _short(r.current, 3), _short(r.recommended, 3), r.reason])
+        move = [r.channel, _short(r.current, 3), _short(r.recommended, 3), r.reason]
+        by.setdefault(r.market_id, []).append(move if (low := _short(r.low, 2)) is None else [*move, low])
     return [by.get(i, []) for i in index], channels, reasons
 
 

@@ -147,19 +147,25 @@
       return top;
     };
     const due = row => { const m = get(row, "monthly"); return m ? m[0] : get(row, "target_customers"); };
-    const move = (row, up) => (get(row, "moves") || []).filter(m => up ? m[2] > m[1] : m[2] < m[1])
-      .reduce((a, m) => !a || Math.abs(m[2] - m[1]) > Math.abs(a[2] - a[1]) ? m : a, null);
-    const size = up => row => { const m = move(row, up); return m ? Math.abs(m[2] - m[1]) : null; };
+    const cut = row => (get(row, "moves") || []).filter(m => m[2] < m[1])
+      .reduce((a, m) => !a || m[1] - m[2] > a[1] - a[2] ? m : a, null);
+    const size = row => { const m = cut(row); return m ? m[1] - m[2] : null; };
+    // the rise that brings most even where things go badly
+    const rise = row => (get(row, "moves") || []).filter(m => m[2] > m[1])
+      .reduce((a, m) => !a || (m[4] || 0) > (a[4] || 0) ? m : a, null);
+    const sure = row => { const m = rise(row); return m ? m[4] || 1e-9 * (m[2] - m[1]) : null; };
+    const total = D.progress && D.progress.totals[patch === null ? "all" : patch[0] + patch[1]];
+    const notable = total ? 0.01 * total[1] : Infinity;
     const steps = [
-      [row => get(row, "track") < 0 ? get(row, "short") : null, 0, row => [
+      [row => get(row, "track") < 0 ? get(row, "short") : null, notable, row => [
         "Ask what is missing in " + get(row, "name") + ": " + money(get(row, "short")) + " of revenue",
-        percent(get(row, "attained")) + " of what was due by " + D.progress.through + ", less than chance explains"]],
+        percent(get(row, "attained")) + " of what was due by " + D.progress.through + ", below its range"]],
       [due, 0.5, row => ["Win " + count(due(row)) + " new customers in " + get(row, "name"), word("play", get(row, "play"))]],
-      [size(true), 0, row => { const m = move(row, true); return [
+      [sure, 0, row => { const m = rise(row); return [
         "Put " + money(m[2] - m[1]) + " more into " + D.words.channel[m[0]] + " in " + get(row, "name"), word("reason", m[3])]; }],
       [row => { const p = get(row, "p_attain"); return p === null ? null : 1 - p; }, 0.5, row => [
         "Talk about the target of " + get(row, "name") + ": odds " + odds(get(row, "p_attain")), "What would make it likelier: people, money, time?"]],
-      [size(false), 0, row => { const m = move(row, false); return [
+      [size, 0, row => { const m = cut(row); return [
         "Take " + money(m[1] - m[2]) + " out of " + D.words.channel[m[0]] + " in " + get(row, "name"), word("reason", m[3])]; }],
       [row => get(row, "opportunity"), 0, row => [
         get(row, "name") + ": " + money(get(row, "opportunity")) + " still to be won", word("play", get(row, "play"))]],
