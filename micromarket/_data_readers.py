@@ -9,6 +9,7 @@ from typing import Any
 
 from micromarket._readers import choice, expand_variables, text, whole
 from micromarket.errors import did_you_mean
+from micromarket.remote import RemotePath, remote_path
 
 ENGINES = ("duckdb", "spark")
 _ENGINE_OPTIONS = {"duckdb": ("memory_limit", "threads"), "spark": ("master", "config", "staging")}
@@ -87,21 +88,25 @@ def _inside(table: str, raw: Mapping[str, Any], sql: str | None, kind: str, engi
 def source(table: str, raw: Any, folder: Path, kind: str, engine_url: str | None) -> dict[str, Any]:
     """Where a table comes from → fields of ``Source``. ``kind``, ``engine_url``: the engine's."""
 
-    def path_of(value: Any) -> Path:
+    def path_of(value: Any) -> Path | RemotePath:
         if not isinstance(value, str) or not value:
             raise ValueError("a path")
-        return folder / expand_variables(value)
+        expanded = expand_variables(value)
+        return remote_path(value, expanded) or folder / expanded
 
     if isinstance(raw, str):
         return {"path": path_of(raw), "shown_as": raw}
     if not isinstance(raw, Mapping):
         raise ValueError("a path, {path, sql} or {connection, sql}")
-    known = ["path", "connection", "table", "sql", "layer", "dissolve", "with"]
+    known = ["path", "connection", "table", "sql", "layer", "sheet", "dissolve", "with"]
     for key in raw:
         if key not in known:
             raise ValueError(did_you_mean(key, known))
     if "path" in raw and "connection" in raw:
         raise ValueError("either path or connection")
+    layer = raw.get("layer") if raw.get("sheet") is None else raw["sheet"]
+    if layer is not None and (not isinstance(layer, str) or (raw.get("layer") and raw.get("sheet"))):
+        raise ValueError("the name of one layer (of maps) or sheet (of Excel)")
     sql = raw.get("sql")
     if sql is not None:
         if not isinstance(sql, str) or not sql.strip():
@@ -127,7 +132,7 @@ def source(table: str, raw: Any, folder: Path, kind: str, engine_url: str | None
         "sql": sql,
         "connection": text(raw["connection"]) if "connection" in raw else None,
         "extra": tuple((str(k), path_of(v)) for k, v in extra.items()),
-        "layer": raw.get("layer"),
+        "layer": layer,
         "dissolve": raw.get("dissolve"),
         # a connection may hold a password: only the table's name is ever shown
         "shown_as": str(raw["path"]) if "path" in raw else f"{table} (database)",

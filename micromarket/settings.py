@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from micromarket.remote import RemotePath
+
 RELATIONSHIPS = ("contractual", "non-contractual")
 FORMATS = ("pdf", "html", "xlsx")
 PERIODS = ("week", "month", "quarter")
@@ -73,10 +75,10 @@ class Source:
     """
 
     table: str
-    path: Path | None = None
+    path: Path | RemotePath | None = None
     sql: str | None = None
     connection: str | None = None
-    extra: tuple[tuple[str, Path], ...] = ()
+    extra: tuple[tuple[str, Path | RemotePath], ...] = ()
     layer: str | None = None
     dissolve: str | None = None
     shown_as: str = ""

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import geopandas as gpd
 import ibis
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from micromarket.config import Source, expand_variables
 from micromarket.delimited import register_delimited
 from micromarket.errors import InputError, Problem, did_you_mean, shown
+from micromarket.remote import PARQUET, RemoteError, RemotePath, fetch, filesystem, find, has_wildcard
+from micromarket.spreadsheets import read_sheet
 
 ROW = "_row"
 _VECTOR = {".geojson", ".json", ".gpkg", ".shp", ".fgb"}
@@ -44,12 +48,25 @@ class Engine:
         self._spill = tempfile.TemporaryDirectory(prefix="micromarket-")
         self.ibis = ibis.duckdb.connect(temp_directory=self._spill.name)
         self.duck: Any = self.ibis.con
+        self._reached: dict[str, Any] = {}
         self.duck.execute("SET preserve_insertion_order = true")
         self.duck.execute("SET TimeZone = 'UTC'")  # the same day from the same record on every machine
         if memory_limit:
             self.duck.execute("SET memory_limit = ?", [memory_limit])
         if threads:
             self.duck.execute("SET threads = ?", [threads])
+
+    @property
+    def folder(self) -> Path:
+        """A private folder, gone with the engine."""
+        return Path(self._spill.name)
+
+    def reach(self, scheme: str) -> Any:
+        """Lets DuckDB read an object storage; returns it as an fsspec file system."""
+        if scheme not in self._reached:
+            self._reached[scheme] = filesystem(scheme)
+            self.duck.register_filesystem(self._reached[scheme])
+        return self._reached[scheme]
 
     def __enter__(self) -> Engine:
         return self
@@ -97,7 +114,7 @@ class Engine:
         return table
 
 
-def _quoted(path: Path) -> str:
+def _quoted(path: Path | str) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
@@ -107,17 +124,12 @@ def _file_problem(source: Source, error: BaseException, expected: str = "a reada
 
 
 def _is_geoparquet(path: Path) -> bool:
-    import pyarrow.parquet as pq
-
-    return path.is_file() and b"geo" in (pq.read_schema(path).metadata or {})
+    return path.is_file() and path.suffix.lower() in PARQUET and b"geo" in (pq.read_schema(path).metadata or {})
 
 
-def _local_times(path: Path) -> str:
+def _local_times(schema: pa.Schema) -> str:
     """SQL that gives timestamps with a time zone the local time: a day must not depend on where the plan is made."""
-    import pyarrow.parquet as pq
-
-    first = path if path.is_file() else min(path.rglob("*.parquet"))
-    zoned = [(f.name, f.type.tz) for f in pq.read_schema(first) if pa.types.is_timestamp(f.type) and f.type.tz]
+    zoned = [(f.name, f.type.tz) for f in schema if pa.types.is_timestamp(f.type) and f.type.tz]
     quoted = [('"' + name.replace('"', '""') + '"', zone.replace("'", "''")) for name, zone in zoned]
     replaced = ", ".join(f"timezone('{zone}', {name}) AS {name}" for name, zone in quoted)
     return f" REPLACE ({replaced})" if replaced else ""
@@ -176,8 +188,62 @@ def _dissolved(source: Source, frame: gpd.GeoDataFrame, column: str) -> gpd.GeoD
     return frame[[column, frame.geometry.name]].dissolve(by=column, as_index=False)
 
 
-def _register_file(engine: Engine, source: Source, path: Path, name: str) -> Any:
-    """Makes the view ``name`` of a file; returns the CRS of its geometry, if it has one."""
+def _several(engine: Engine, source: Source, path: Path | RemotePath, name: str) -> list[Path]:
+    """The files of this machine that ``path`` stands for; remote ones are fetched."""
+    if isinstance(path, RemotePath):
+        return [fetch(f.path, engine.folder / name / str(i)) for i, f in enumerate(find(path))]
+    if has_wildcard(path.name) and not path.exists():
+        files = sorted(p for p in path.parent.glob(path.name) if p.is_file())
+        if not files:
+            raise InputError([Problem(source.shown_as, "at least one file", value="nothing there")])
+        return files
+    return [path]
+
+
+def _register(engine: Engine, source: Source, path: Path | RemotePath, name: str) -> tuple[Any, Source]:
+    """Makes the view ``name`` of what is at ``path``; returns the CRS of its geometry, and how it is named."""
+    try:
+        if isinstance(path, RemotePath) and _stays_remote(engine, path, name):
+            return None, source
+        files = _several(engine, source, path, name)
+    except RemoteError as error:
+        raise InputError([Problem(source.shown_as, "a readable place", value=str(error))]) from error
+    except (OSError, pa.ArrowException, duckdb.Error) as error:  # of the Parquet there
+        raise _file_problem(source, error) from error
+    if len(files) == 1:
+        return _register_file(engine, source, files[0], name)
+    if any(_compressed_suffix(f) in _VECTOR or _is_geoparquet(f) for f in files):
+        raise InputError([Problem(source.shown_as, "one file of borders, not several")])
+    parts = []
+    for i, file in enumerate(files):
+        _register_file(engine, replace(source, shown_as=file.name), file, f"{name}_{i}")
+        parts.append(engine.ibis.table(f"{name}_{i}").columns)
+        if set(parts[i]) != set(parts[0]):
+            other = ", ".join(map(shown, sorted(set(parts[i]) ^ set(parts[0]))))
+            expected = f"the same columns as in {files[0].name}"
+            raise InputError([Problem(file.name, expected, value=f"a difference in {other}")])
+    union = " UNION ALL BY NAME ".join(f'SELECT * FROM "{name}_{i}"' for i in range(len(files)))
+    engine.duck.execute(f'CREATE VIEW "{name}" AS {union}')
+    return None, source
+
+
+def _stays_remote(engine: Engine, path: RemotePath, name: str) -> bool:
+    """Parquet in object storage without borders becomes the view ``name`` where it is."""
+    if path.scheme in ("https", "http") or not (path.is_folder or path.suffix.lower() in PARQUET):
+        return False
+    urls = [f.path.url for f in find(path)]
+    files = engine.reach(path.scheme)
+    with files.open(urls[0]) as first:
+        schema = pq.read_schema(first)
+    if b"geo" in (schema.metadata or {}):
+        return False
+    listed = ", ".join(_quoted(url) for url in urls)
+    engine.duck.execute(f'CREATE VIEW "{name}" AS SELECT *{_local_times(schema)} FROM read_parquet([{listed}])')
+    return True
+
+
+def _register_file(engine: Engine, source: Source, path: Path, name: str) -> tuple[Any, Source]:
+    """Makes the view ``name`` of a file of this machine; returns the CRS of its geometry, and how it is named."""
     if not path.exists():
         raise InputError([Problem(source.shown_as, "an existing file", value="nothing there")])
     if path.is_file() and path.stat().st_size == 0:
@@ -185,41 +251,22 @@ def _register_file(engine: Engine, source: Source, path: Path, name: str) -> Any
     suffix = _compressed_suffix(path)
     duck = engine.duck
     try:
-        if suffix in _VECTOR or (suffix in {".parquet", ".pq"} and _is_geoparquet(path)):
-            declared = _declared_crs(path)
-            if declared is not None and not _is_known_crs(declared):
-                expected = "a known coordinate reference system such as EPSG:4326"
-                raise InputError([Problem(source.shown_as, expected, column="geometry", value=shown(declared))])
-            frame = _vector_frame(source, path)
-            if not isinstance(frame, gpd.GeoDataFrame):
-                frame = gpd.GeoDataFrame(frame, geometry=gpd.GeoSeries([None] * len(frame)))
-            problems = _geometry_problems(source, frame)
-            if problems:
-                raise InputError(problems)
-            if source.dissolve is not None and path == source.path:
-                frame = _dissolved(source, frame, source.dissolve)
-            flat = pd.DataFrame(frame.drop(columns=frame.geometry.name))
-            flat["geometry"] = frame.geometry.to_wkb()
-            engine.put(name, pa.Table.from_pandas(flat, preserve_index=False))
-            return frame.crs
+        if suffix in _VECTOR or (suffix in PARQUET and _is_geoparquet(path)):
+            return _register_vector(engine, source, path, name), source
         if suffix in {".csv", ".tsv", ".txt"} and path.is_file():
             register_delimited(duck, path, name, source.shown_as)
-        elif suffix in {".parquet", ".pq"} or path.is_dir():
+        elif suffix in PARQUET or path.is_dir():
             pattern = path / "**" / "*.parquet" if path.is_dir() else path
             if path.is_dir() and not any(path.rglob("*.parquet")):
                 expected = "a file, or a folder of Parquet files"
                 raise InputError([Problem(source.shown_as, expected, value="a folder without any")])
-            query = f"SELECT *{_local_times(path)} FROM read_parquet({_quoted(pattern)})"
+            first = path if path.is_file() else min(path.rglob("*.parquet"))
+            query = f"SELECT *{_local_times(pq.read_schema(first))} FROM read_parquet({_quoted(pattern)})"
             duck.execute(f'CREATE VIEW "{name}" AS {query}')
         elif suffix in {".xlsx", ".xlsm"}:
-            frame = pd.read_excel(path, sheet_name=source.layer or 0, dtype=object).dropna(how="all")
-            for column in frame.columns:
-                if not pd.api.types.infer_dtype(frame[column], skipna=True).startswith(("datetime", "float", "int")):
-                    frame[column] = frame[column].map(lambda v: None if pd.isna(v) else str(v))
-                else:
-                    frame[column] = frame[column].infer_objects()
-            frame.columns = [str(c) for c in frame.columns]
+            frame, shown_as = read_sheet(path, source.layer, source.shown_as)
             engine.put(name, pa.Table.from_pandas(frame, preserve_index=False))
+            source = replace(source, shown_as=shown_as)
         else:
             known = sorted(_VECTOR | _TABULAR)
             raise InputError([Problem(source.shown_as, did_you_mean(suffix, known), value=shown(suffix))])
@@ -227,7 +274,27 @@ def _register_file(engine: Engine, source: Source, path: Path, name: str) -> Any
         raise
     except Exception as error:
         raise _file_problem(source, error) from error
-    return None
+    return None, source
+
+
+def _register_vector(engine: Engine, source: Source, path: Path, name: str) -> Any:
+    """A table with borders or points, these as WKB; returns their coordinate system."""
+    declared = _declared_crs(path)
+    if declared is not None and not _is_known_crs(declared):
+        expected = "a known coordinate reference system such as EPSG:4326"
+        raise InputError([Problem(source.shown_as, expected, column="geometry", value=shown(declared))])
+    frame = _vector_frame(source, path)
+    if not isinstance(frame, gpd.GeoDataFrame):
+        frame = gpd.GeoDataFrame(frame, geometry=gpd.GeoSeries([None] * len(frame)))
+    problems = _geometry_problems(source, frame)
+    if problems:
+        raise InputError(problems)
+    if source.dissolve is not None and name == f"file_{source.table}":
+        frame = _dissolved(source, frame, source.dissolve)
+    flat = pd.DataFrame(frame.drop(columns=frame.geometry.name))
+    flat["geometry"] = frame.geometry.to_wkb()
+    engine.put(name, pa.Table.from_pandas(flat, preserve_index=False))
+    return frame.crs
 
 
 def connect(connection: str, shown_as: str, key: str) -> Any:
@@ -297,14 +364,14 @@ def read_source(engine: Engine, source: Source) -> RawTable:
     else:
         assert source.path is not None
         scope = f"file_{source.table}"
-        crs = _register_file(engine, source, source.path, scope)
+        crs, source = _register(engine, source, source.path, scope)
         if source.sql is None:
             raw = scope
         else:
             names = [("input", scope)]
             for extra, path in source.extra:
                 other = f"{scope}_{extra}"
-                found = _register_file(engine, source, path, other)
+                found, _ = _register(engine, source, path, other)
                 crs = found if crs is None else crs
                 names.append((extra, other))
             scopes = ", ".join(f'"{alias}" AS (SELECT * FROM "{table}")' for alias, table in names)

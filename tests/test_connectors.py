@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import ibis
+import openpyxl
 import pandas as pd
 import pytest
+from object_store import KEY, SECRET, ObjectStore
 from postgres_server import PostgresServer
 from test_engine import Log, assert_same, both_stages, compare_stages, edit, every_summary, on_duckdb, write_company
+from tiny import write_tiny
 
 from micromarket.cli import main
 from micromarket.config import EngineSettings, read_settings
 from micromarket.engines import DatabaseEngine
-from micromarket.errors import InputError
+from micromarket.errors import InputError, StageError
 from micromarket.load import open_dataset
+from micromarket.remote import RemoteError, find, remote_path
+from micromarket.runner.inputs import fingerprints, refuse_changed
 from micromarket.sources import Engine
 from micromarket.summarise import summarise
 
@@ -143,3 +150,205 @@ def test_a_server_that_goes_away_ends_the_command_in_words(
         assert "s3cret" not in said
         server.start()
         assert main(["check", str(plan)]) == 0
+
+
+# --- object storage and the web --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """An S3 that our environment's credentials open."""
+    pytest.importorskip("obstore", reason="obstore is not installed (extra cloud)")
+    with ObjectStore() as store:
+        for name, value in (("ACCESS_KEY_ID", KEY), ("SECRET_ACCESS_KEY", SECRET), ("ENDPOINT_URL", store.url)):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        yield store
+
+
+def as_parquet(frame: pd.DataFrame) -> bytes:
+    frame.to_parquet(buffer := io.BytesIO(), row_group_size=5000)
+    return buffer.getvalue()
+
+
+def company_in_the_cloud(folder: Path, store: ObjectStore) -> tuple[Path, Path]:
+    """The same company on files and in object storage: a partitioned folder, CSV by a wildcard, GeoJSON, Parquet."""
+    here = write_company(folder / "here", "non-contractual")
+    plan = write_company(folder / "there", "non-contractual")
+    log = pd.read_parquet(folder / "here" / "transactions.parquet")
+    years = pd.to_datetime(log["date"]).dt.year
+    for year in sorted(years.unique()):
+        store.objects[f"shop/sales/year={year}/part 1.parquet"] = as_parquet(log[years == year])
+    store.objects["shop/sales/_SUCCESS"] = b""
+    store.objects["shop/customers.parquet"] = as_parquet(pd.read_parquet(folder / "here" / "customers.parquet"))
+    header, *rows = (folder / "here" / "spend.csv").read_bytes().splitlines(keepends=True)
+    store.objects |= {f"shop/spend/{i}.csv": header + row for i, row in enumerate(rows)}
+    store.objects["shop/markets.geojson"] = (folder / "here" / "markets.geojson").read_bytes()
+    for old, new in (
+        ("transactions.parquet", "s3://shop/sales/"), ("customers.parquet", "s3://${BUCKET}/customers.parquet"),
+        ("spend.csv", "s3://shop/spend/*.csv"), ("markets.geojson", "s3://shop/markets.geojson"),
+    ):  # fmt: skip
+        edit(plan, f": {old}", f": {new}")
+        (folder / "there" / old).unlink()
+    return here, plan
+
+
+def test_a_company_in_object_storage(tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUCKET", "shop")
+    here, plan = company_in_the_cloud(tmp_path, store)
+    with open_dataset(read_settings(here)) as mine, open_dataset(read_settings(plan)) as other:
+        assert mine.rows == other.rows
+        data, there = summarise(mine), summarise(other)
+    for table in ("cells", "history", "panel", "spend", "current"):
+        pd.testing.assert_frame_equal(getattr(data, table), getattr(there, table), rtol=1e-10, obj=table)
+    settings = read_settings(plan)
+    before = fingerprints(settings)
+    assert fingerprints(settings) == before
+    assert before["transactions"].shown["sha256"] is None
+    assert before["transactions"].shown["bytes"] == sum(
+        len(content) for name, content in store.objects.items() if name.startswith("shop/sales/year")
+    )
+    refuse_changed(settings, before)
+    store.objects["shop/sales/year=2025/part 1.parquet"] += b" "
+    with pytest.raises(StageError, match="s3://shop/sales/"):
+        refuse_changed(settings, before)
+    assert {t for t, item in fingerprints(settings).items() if item.key != before[t].key} == {"transactions"}
+    assert SECRET not in repr((settings, before))
+
+
+def test_only_the_columns_that_count_leave_the_storage(tmp_path: Path, store: ObjectStore) -> None:
+    plan = write_company(tmp_path, "non-contractual")
+    log = pd.read_parquet(tmp_path / "transactions.parquet")
+    log = pd.concat([log] * 40, ignore_index=True)
+    bulky = log.assign(receipt=[os.urandom(200).hex() for _ in range(len(log))])
+    store.objects["shop/sales.parquet"] = as_parquet(bulky)
+    edit(plan, "transactions: transactions.parquet", "transactions: s3://shop/sales.parquet")
+    with open_dataset(read_settings(plan)) as dataset:
+        table = dataset.local.ibis.table("file_transactions")
+        assert table.amount.sum().execute() == pytest.approx(log["amount"].sum())
+    ranges = [r.removeprefix("bytes=").split("-") for _, _, r in store.requests if r]
+    assert 0 < sum(int(b) - int(a) for a, b in ranges) < len(store.objects["shop/sales.parquet"]) / 1.5
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("s3://shop/nothing.parquet", "nothing there"),
+        ("s3://shop/nothing/*.csv", "nothing there"),
+        ("s3://shop/text.parquet", "expected a readable file"),
+        ("s3://shop/text.csv", "column customer_id"),
+        ("http://127.0.0.1:9/x.csv", "no answer"),
+    ],
+)
+def test_what_is_wrong_there_is_named(tmp_path: Path, store: ObjectStore, place: str, said: str) -> None:
+    store.objects |= {"shop/text.parquet": b"no parquet", "shop/text.csv": b"a,b\n1,2\n"}
+    plan = edit(write_company(tmp_path, "contractual"), "customers: customers.parquet", f"customers: {place}")
+    with pytest.raises(InputError, match=said) as raised:
+        open_dataset(read_settings(plan))
+    assert raised.value.problems[0].file == place
+
+
+def test_credentials_come_from_the_environment(
+    tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.objects["shop/a.csv"] = b"a\n1\n"
+    path = remote_path("s3://shop/a.csv", "s3://shop/a.csv")
+    assert path is not None
+    assert [f.size for f in find(path)] == [4]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    with pytest.raises(RemoteError, match="no right"):
+        find(path)
+    plan = write_tiny(tmp_path)
+    edit(plan, "spend: spend.csv", "spend: https://me:s3cret@host.example/spend.csv")
+    with pytest.raises(InputError, match="secrets from the environment"):
+        read_settings(plan)
+    edit(plan, "https://me:s3cret@host.example/", "ftp://host.example/")
+    with pytest.raises(InputError, match="one of s3, gs, az, https"):
+        read_settings(plan)
+
+
+def test_a_file_on_the_web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetched as a whole, with a signed query or a password from the environment; known by its tag."""
+    with ObjectStore(signed=False) as web:
+        plan = write_tiny(tmp_path)
+        web.objects["open/spend.csv"] = (tmp_path / "spend.csv").read_bytes()
+        monkeypatch.setenv("SIGNED", web.url.replace("//", "//me:s3cret@") + "/open/spend.csv?signature=s3cret")
+        edit(plan, "spend: spend.csv", "spend: '${SIGNED}'")
+        settings = read_settings(plan)
+        with open_dataset(settings) as dataset:
+            assert dataset.rows["spend"] == 3
+        found = fingerprints(settings)["spend"]
+        web.objects["open/spend.csv"] += b"02,2026-06-15,Radio,1\n"
+        assert fingerprints(settings)["spend"].key != found.key
+        assert "s3cret" not in repr((settings, found))
+
+
+# --- wildcards and Excel ---------------------------------------------------------------------------------------------
+
+
+def test_several_files_by_a_wildcard(tmp_path: Path) -> None:
+    plan = write_tiny(tmp_path)
+    header, *rows = (tmp_path / "spend.csv").read_text().splitlines()
+    (tmp_path / "spend.csv").unlink()
+    for i, row in enumerate(rows):
+        (tmp_path / f"spend-{i}.csv").write_text(f"{header}\n{row}\n")
+    settings = read_settings(edit(plan, "spend: spend.csv", "spend: spend-*.csv"))
+    with open_dataset(settings) as dataset:
+        assert dataset.table("spend").amount.sum().execute() == 62.5
+    assert len(fingerprints(settings)["spend"].files) == 3
+    (tmp_path / "spend-2.csv").write_text("market_id,period,kanal,amount\n02,2026-06-15,Radio,1\n")
+    with pytest.raises(InputError, match=r"spend-2.csv.*difference in 'channel', 'kanal'.*spend-0.csv"):
+        open_dataset(settings)
+
+
+def write_book(path: Path) -> openpyxl.Workbook:
+    """Notes first, then customers: ids with zeros by format, days as days and as text, an empty row."""
+    book = openpyxl.Workbook()
+    book.active.append(["for your information"])
+    sheet = book.create_sheet("Customers")
+    sheet.append(["customer_id", "market_id", "segment", "acquired_on"])
+    sheet.append([7, 1, "Home", dt.datetime(2025, 1, 15)])
+    sheet.append([])
+    sheet.append([8, 1, "Home", "2026-05-02"])
+    sheet.append([9, 2, "Firm", dt.date(2024, 3, 1)])
+    sheet.append([10, 3, "Firm", dt.date(2026, 6, 10)])
+    sheet.append([11, 4, "Home", dt.date(2025, 11, 30)])
+    for row in sheet.iter_rows(min_row=2):
+        row[0].number_format, row[1].number_format = "000", "00"
+    book.save(path)
+    return book
+
+
+def test_a_sheet_of_a_workbook(tmp_path: Path) -> None:
+    plan = write_tiny(tmp_path)
+    with open_dataset(read_settings(plan)) as dataset:
+        expected = dataset.table("customers").to_pandas().sort_values("customer_id")
+    book = write_book(tmp_path / "book.xlsx")
+    settings = read_settings(edit(plan, "customers: customers.csv", "customers: {path: book.xlsx, sheet: Customers}"))
+    with open_dataset(settings) as dataset:
+        pd.testing.assert_frame_equal(dataset.table("customers").to_pandas().sort_values("customer_id"), expected)
+    sheet = book["Customers"]
+    sheet["D4"].value = "soon"
+    sheet["C6"].value, sheet["C7"].value = "#N/A", "#REF!"
+    for cell in (sheet["C6"], sheet["C7"]):
+        cell.data_type = "e"
+    sheet["B5"].value = "=B4+1"
+    book.save(tmp_path / "book.xlsx")
+    with pytest.raises(InputError) as raised:
+        open_dataset(settings)
+    errors, formula = raised.value.problems
+    assert errors.file == formula.file == "book.xlsx, sheet Customers"
+    assert (errors.column, errors.row, errors.value, errors.more) == ("segment", 4, "'#N/A'", 1)
+    assert (formula.column, formula.row) == ("market_id", 3)
+    sheet["B5"].value, sheet["C6"].value, sheet["C7"].value = 2, "Firm", "Home"
+    book.save(tmp_path / "book.xlsx")
+    with pytest.raises(InputError) as raised:
+        open_dataset(settings)
+    (problem,) = raised.value.problems
+    assert (problem.file, problem.column, problem.row, problem.value) == (
+        "book.xlsx, sheet Customers", "acquired_on", 2, "'soon'",
+    )  # fmt: skip
+    edit(plan, "sheet: Customers", "sheet: Custmers")
+    with pytest.raises(InputError, match="did you mean Customers"):
+        open_dataset(read_settings(plan))
