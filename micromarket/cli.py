@@ -1,14 +1,20 @@
-"""The command ``micromarket``. Exit status: 0 done, 2 input or configuration is wrong, 1 anything else."""
+"""The command ``micromarket``. Exit status: 0 done, 2 input or configuration is wrong, 1 anything else.
+
+A signal that stops it: 128 and the signal's number.
+"""
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
+import json
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from micromarket.artefacts import STAGES
 from micromarket.errors import EXIT_DONE, EXIT_FAILED, MicromarketError, MicromarketWarning
@@ -28,15 +34,49 @@ def _check(args: argparse.Namespace) -> None:
     from micromarket.config import read_settings
     from micromarket.runner.preview import check
 
-    print(check(read_settings(args.plan)).to_text())
+    print(check(read_settings(args.plan, args.as_of)).to_text())
     print("\nno problem found")
 
 
 def _run(args: argparse.Namespace) -> None:
-    from micromarket.runner.execution import run
+    from micromarket.operation import run_unattended
 
     command = ["micromarket", *args.argv]
-    print(run(args.plan, args.out, until=args.until, resume=args.resume, command=command))
+    print(
+        run_unattended(
+            args.plan, args.out, until=args.until, resume=args.resume, as_of=args.as_of, log=args.log, command=command
+        )
+    )
+
+
+def _status(args: argparse.Namespace) -> int:
+    from micromarket.operation.status import state_of
+
+    state = state_of(args.out, args.max_age)
+    print(json.dumps(state.to_json(), indent=1, ensure_ascii=False) if args.json else state.to_text())
+    return EXIT_DONE if state.sound else EXIT_FAILED
+
+
+def _history(args: argparse.Namespace) -> None:
+    from micromarket.operation.history import history_of
+
+    found = history_of(args.out)
+    if args.to is not None:
+        from micromarket.exports import write_table
+
+        print(write_table(found.table, args.to))
+    else:
+        print(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if args.json else found.to_text())
+
+
+def _pin(args: argparse.Namespace) -> None:
+    from micromarket.config import read_settings
+    from micromarket.pinned import pin
+    from micromarket.runner.inputs import settled
+
+    settings = settled(read_settings(args.plan, args.as_of), Path(args.out).absolute())
+    pin(settings, Path(args.run_dir).absolute())
+    print(settings.as_of)
 
 
 def _simulate(args: argparse.Namespace) -> None:
@@ -149,7 +189,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"micromarket {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, do: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    def command(name: str, do: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, parents=[common])
         sub.set_defaults(do=do)
         return sub
@@ -157,14 +197,18 @@ def build_parser() -> argparse.ArgumentParser:
     init = command("init", _init, "a starter plan.yml with comments, and an empty template of every table")
     init.add_argument("dir", metavar="DIR")
 
+    day = "day of the data, instead of as_of in PLAN.yml; later rows are left out"
     check = command("check", _check, "reads and validates everything, writes nothing; lists every problem at once")
     check.add_argument("plan", metavar="PLAN.yml")
+    check.add_argument("--as-of", type=_day, metavar="DAY", help=day)
 
     run = command("run", _run, "makes the plan; the last line on standard output is the run folder")
     run.add_argument("plan", metavar="PLAN.yml")
     run.add_argument("--out", default="reports", metavar="DIR", help="folder of run folders (default: reports)")
     run.add_argument("--until", choices=STAGES, metavar="STAGE", help=f"last stage to run: {', '.join(STAGES)}")
     run.add_argument("--resume", action="store_true", help="take over stages that nothing has changed for")
+    run.add_argument("--as-of", type=_day, metavar="DAY", help=day)
+    run.add_argument("--log", metavar="FILE", help="append a line of JSON for each event")
 
     simulate = command("simulate", _simulate, "a synthetic company in the input format, with its truth in DIR/truth/")
     simulate.add_argument("dir", metavar="DIR")
@@ -197,11 +241,32 @@ def build_parser() -> argparse.ArgumentParser:
     readout.add_argument("--page", metavar="FILE", help="the run's page for the field, with progress on it (html)")
     readout.add_argument("--results", metavar="FILE", help="what tests brought, as a page for people (html or md)")
     _more_commands(command, common)
+    _of_operation(command)
     return parser
 
 
+def _of_operation(command: Callable[[str, Callable[..., Any], str], argparse.ArgumentParser]) -> None:
+    """What a schedule needs beside the run itself."""
+    folder = "folder of run folders"
+    text = "what runs, what failed last and why, how old the latest plan is; exit status 1 where something is amiss"
+    status = command("status", _status, text)
+    status.add_argument("out", metavar="OUT", help=folder)
+    status.add_argument("--max-age", type=_at_least(0), metavar="DAYS", help="most days since the latest plan was made")
+    status.add_argument("--json", action="store_true", help="for programs")
+    history = command("history", _history, "runs over time: how they went, how long they took, headline figures")
+    history.add_argument("out", metavar="OUT", help=folder)
+    history.add_argument("--json", action="store_true", help="for programs")
+    history.add_argument("--out", dest="to", metavar="FILE", help="csv or xlsx")
+    text = "settles dates and previous run for notebooks that a scheduler runs one by one into RUN_DIR"
+    pin = command("pin", _pin, text)
+    pin.add_argument("plan", metavar="PLAN.yml")
+    pin.add_argument("run_dir", metavar="RUN_DIR")
+    pin.add_argument("--as-of", type=_day, metavar="DAY", help="day of the data, instead of as_of in PLAN.yml")
+    pin.add_argument("--out", default="reports", metavar="DIR", help="folder of run folders (default: reports)")
+
+
 def _more_commands(
-    command: Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser],
+    command: Callable[[str, Callable[..., Any], str], argparse.ArgumentParser],
     common: argparse.ArgumentParser,
 ) -> None:
     """What is done with a finished run: the field round, exports, the restricted list of leads."""
@@ -247,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")  # of libraries; ours are told in the plan
         warnings.filterwarnings("default", category=MicromarketWarning)
     try:
-        args.do(args)
+        return int(args.do(args) or EXIT_DONE)
     except MicromarketError as error:
         print(error, file=sys.stderr)
         if debug:
@@ -256,9 +321,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped; the same command with --resume goes on from here", file=sys.stderr)
-        return EXIT_FAILED
+        return int(getattr(stop, "status", 130))  # 128 and the signal's number
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -266,7 +331,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             text = (str(error).splitlines() or [""])[0]
             print(f"{type(error).__name__}: {text} (run with --debug for the traceback)", file=sys.stderr)
         return EXIT_FAILED
-    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import sys
 import time
@@ -12,13 +13,15 @@ from typing import Any
 
 from micromarket.config import Settings, read_settings
 from micromarket.errors import EXIT_INPUT, MicromarketError, StageError, did_you_mean
+from micromarket.pinned import pin
+from micromarket.runner.disk import disk_errors_told
 from micromarket.runner.findings import finding
-from micromarket.runner.inputs import Input, fingerprints, refuse_changed
+from micromarket.runner.inputs import Input, fingerprints, refuse_changed, settled
 from micromarket.runner.kernel import Kernels, fork_server
 from micromarket.runner.manifest import build_manifest, now
 from micromarket.runner.notebook import execute_notebook
 from micromarket.runner.pipeline import PIPELINE, Stage, notebooks_folder, run_key, stage_key
-from micromarket.runner.store import Record, WorkingDirectory, copy_published, prune, publish, slug
+from micromarket.runner.store import Record, WorkingDirectory, copy_published, prune, publish, refuse_unwritable, slug
 from micromarket.workspace import Workspace, write_json
 
 
@@ -40,11 +43,13 @@ def run(
     until: str | None = None,
     resume: bool = False,
     *,
+    as_of: dt.date | None = None,
     progress: Callable[[str], None] = to_terminal,
     pipeline: Sequence[Stage] = PIPELINE,
     notebooks: str | Path | None = None,
     check: Callable[[Settings], Mapping[str, int] | None] = check_input,
     command: Sequence[str] | None = None,
+    event: Callable[..., None] = lambda name, **more: None,
 ) -> Path:
     """Makes the plan.
 
@@ -61,12 +66,17 @@ def run(
         Last stage to run; the manifest names those that did not.
     resume : bool
         Take over the result of a stage from an earlier run, finished or not, if nothing it depends on has changed.
+    as_of : date, optional
+        Day of the data, in the place of the one in ``plan.yml``; rows of a later day are then left out.
     progress : callable
         Gets one line of text at a time.
     pipeline, notebooks, check
         Stage table, folder of its notebooks and validation of the input, for pipelines of one's own.
     command : sequence of str, optional
         For the manifest.
+    event : callable
+        Gets the name of each event (``input sound``, ``stage started``, ``stage done``, ``stage reused``,
+        ``stage failed``, ``published``) and its facts, by name.
 
     Returns
     -------
@@ -87,7 +97,9 @@ def run(
     if until is not None and until not in names:
         raise StageError(f"no stage {until!r}: expected {did_you_mean(until, names)}")
     wanted = pipeline[: names.index(until) + 1] if until else pipeline
-    settings = read_settings(plan)
+    place = Path(out).absolute()
+    settings = read_settings(plan, as_of)
+    refuse_unwritable(place)
     folder = Path(notebooks) if notebooks is not None else notebooks_folder()
     began, started = time.monotonic(), now()
     with contextlib.ExitStack() as ending:
@@ -97,15 +109,21 @@ def run(
             if not resume:  # at once, so that it imports while the input is read; a resumed run may not need it
                 with contextlib.suppress(OSError):
                     server.start()
+        settings = settled(settings, place)
         rows = check(settings) or {}
         inputs = fingerprints(settings)
         progress(f"input is sound: {', '.join(inputs)} ({time.monotonic() - began:.1f} s)")
+        event(
+            "input sound", company=settings.company.name, as_of=settings.as_of.isoformat(), rows=dict(rows),
+            previous_run=inputs["previous_run"].shown["file"] if "previous_run" in inputs else None,
+        )  # fmt: skip
         key = run_key(settings, {table: item.name_key for table, item in inputs.items()})
         name = f"{settings.as_of.isoformat()}-{slug(settings.company.name)}-{key[:8]}"
-        work = WorkingDirectory(Path(out).absolute(), name)
+        work = WorkingDirectory(place, name)
         kernels = Kernels(work.path, server)
         records: list[Record] = []
         useless = False
+        at = wanted[0].name
 
         def manifest(failed: tuple[str, str] | None = None) -> dict[str, Any]:
             return build_manifest(
@@ -114,22 +132,34 @@ def run(
             )  # fmt: skip
 
         try:
-            for number, stage in enumerate(wanted, start=1):
-                following = wanted[number] if number < len(wanted) else None
-                try:
+            with disk_errors_told():
+                pin(settings, work.path)
+                for number, stage in enumerate(wanted, start=1):
+                    at = stage.name
+                    event("stage started", stage=at)
+                    following = wanted[number] if number < len(wanted) else None
                     done = _run_stage(stage, following, work, kernels, folder, settings, inputs, records, resume)
-                except MicromarketError as error:
-                    useless = error.exit_status == EXIT_INPUT
-                    write_json(work.path / "manifest.json", manifest((stage.name, str(error))))
-                    raise
-                records.append(done)
-                progress(_line(number, len(wanted), done))
-            refuse_changed(settings, inputs)
-            published = _publish(work, name, settings, records, manifest())
+                    records.append(done)
+                    progress(_line(number, len(wanted), done))
+                    if done.status == "reused":
+                        event("stage reused", stage=at, reused_from=done.reused_from)
+                    else:
+                        event("stage done", stage=at, took=done.seconds, kernel_peak_mb=kernels.peak)
+                refuse_changed(settings, inputs)
+                published = _publish(work, name, settings, records, manifest())
+        except BaseException as error:
+            useless = isinstance(error, MicromarketError) and error.exit_status == EXIT_INPUT
+            if len(records) < len(wanted):
+                event("stage failed", stage=at, error=type(error).__name__)
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                told = str(error) if isinstance(error, MicromarketError) else type(error).__name__
+                write_json(work.path / "manifest.json", manifest((at, told)))
+            raise
         finally:
             kernels.close()
             work.close(discard=useless)
             prune(work.out)
+    event("published", folder=published.name)
     progress(f"done in {time.monotonic() - began:.0f} s")
     return published
 

@@ -43,6 +43,15 @@ def fork_server(notebooks: Sequence[Path]) -> ForkServer | None:
     return ForkServer(imports_of(*(n for n in notebooks if n.is_file())), kernel_environment())
 
 
+def peak_memory(pid: int | None) -> float | None:
+    """Most memory that a living process has held so far (MB); ``None`` where the system doesn't tell."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+        return next(round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith("VmHWM"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
 class PrivateKernelManager(AsyncKernelManager):
     """Not of one of the installed kernels: whatever is or isn't installed, notebooks run as we do.
 
@@ -115,6 +124,7 @@ class Kernels:
         self.run_dir = run_dir
         self._server = server
         self._waiting: tuple[tuple[str, ...], PrivateKernelManager] | None = None
+        self.peak: float | None = None  # MB, of the kernel that ended last
 
     @property
     def forking(self) -> bool:
@@ -144,6 +154,7 @@ class Kernels:
         try:
             yield manager
         finally:
+            self.peak = peak_memory(getattr(manager.provisioner, "pid", None))
             manager.stop()
 
     def close(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import shutil
+import tempfile
 import time
 import unicodedata
 import uuid
@@ -47,6 +49,25 @@ def slug(text: str, length: int = 40) -> str:
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:length].strip("-") or "plan"
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Finds out at the start whether a run can be written, leaving nothing behind.
+
+    Raises
+    ------
+    StageError
+        Where neither ``out`` nor, if it isn't there, the folder that it would be made in takes a file.
+    """
+    folder = next((f for f in (out, *out.parents) if f.exists() or f.is_symlink()), out)
+    try:
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder")
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b"x" * 4096)
+            stream.flush()
+    except OSError as error:
+        raise StageError(f"can't write into {out}: {error.strerror or error}") from error
 
 
 class WorkingDirectory:
