@@ -79,7 +79,8 @@ def all_as_they_stood(raws: Mapping[str, RawTable], settings: Settings) -> dict[
     strangers = to_come.select(_stranger=as_text(to_come["customer_id"])).distinct()
 
     def known(table: ibis.Table) -> ibis.Table:
-        return table.anti_join(strangers, as_text(table["customer_id"]) == strangers["_stranger"])
+        marked = table.mutate(_stranger=as_text(table["customer_id"]))
+        return marked.anti_join(strangers, "_stranger").drop("_stranger")
 
     for name in _OF_CUSTOMERS:
         raw = found.get(name)
