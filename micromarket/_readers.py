@@ -57,6 +57,13 @@ def text(value: Any) -> str:
     return value.strip()
 
 
+def identifier(value: Any) -> str:
+    """A name in a database, of any letters; short enough that what is put behind it still fits."""
+    if not isinstance(value, str) or not value.strip() or len(value.encode()) > 40 or not value.isprintable():
+        raise ValueError("a name of at most 40 bytes")
+    return value
+
+
 def currency(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Z]{3}", value):
         raise ValueError("an ISO 4217 currency code such as USD")

@@ -22,6 +22,7 @@ from micromarket.settings import (
     RunRules,
     Targets,
     Tests,
+    WriteBack,
 )
 
 _FIELD_ROUND: dict[str, Callable] = {
@@ -45,6 +46,7 @@ _ALARMS: dict[str, Callable] = {
     "rank": read.number(-1, 1, "a rank correlation from -1 to 1"),
 }
 READERS: dict[type, dict[str, Callable]] = {
+    WriteBack: {"connection": read.text, "schema": read.identifier, "prefix": read.identifier},
     Company: {"name": read.text, "currency": read.currency},
     PlanPeriod: {"start": read.date, "end": read.date},
     Economics: {
@@ -102,5 +104,5 @@ READERS: dict[type, dict[str, Callable]] = {
 }
 REQUIRED: dict[type, tuple[str, ...]] = {
     Company: ("name",), PlanPeriod: ("start", "end"), Economics: ("relationship",), Budget: (), Targets: (), Tests: (),
-    Report: (), RunRules: (),
+    Report: (), RunRules: (), WriteBack: ("connection",),
 }  # fmt: skip

@@ -139,10 +139,30 @@ def _field(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
+    if args.what == "tables":
+        _write_back(args)
+        return
     from micromarket import exports
 
     table = {"quota": exports.quota_table, "crm": exports.crm_table}[args.what](args.run)
     print(exports.write_table(table, args.out))
+
+
+def _write_back(args: argparse.Namespace) -> None:
+    from micromarket.config import WriteBack, read_settings
+    from micromarket.errors import InputError, Problem
+    from micromarket.write_back import write_back
+
+    if args.to is not None:
+        to, file = WriteBack(args.to, args.schema, args.prefix), "--to"
+    else:
+        settings = read_settings(args.plan)
+        file = settings.path.name
+        if settings.write_back is None:
+            raise InputError([Problem(file, "this section, or --to URL", column="write_back")])
+        to = settings.write_back
+    for table, rows in write_back(args.run, to, file).items():
+        print(f"{table:<32}{rows:>12,} {'row' if rows == 1 else 'rows'}")
 
 
 def _leads(args: argparse.Namespace) -> None:
@@ -294,6 +314,14 @@ def _more_commands(
         kind = kinds.add_parser(name, help=text, description=text, parents=[common])
         kind.add_argument("run", metavar="RUN", help=finished)
         kind.add_argument("--out", required=True, metavar="FILE")
+    text = "every published table to a database, in one transaction; a run that is there already is replaced"
+    kind = kinds.add_parser("tables", help=text, description=text, parents=[common])
+    kind.add_argument("run", metavar="RUN", help=finished)
+    place = kind.add_mutually_exclusive_group(required=True)
+    place.add_argument("--to", metavar="URL", help="such as 'postgres://${DB_USER}:${DB_PASSWORD}@host/shop', quoted")
+    place.add_argument("--plan", metavar="PLAN.yml", help="where its section write_back says")
+    kind.add_argument("--schema", metavar="NAME", help="default: the database's own")
+    kind.add_argument("--prefix", default="micromarket_", metavar="TEXT", help="of the tables' names")
 
     text = "open leads by their odds to buy times their value, person by person, into a file that only you can read"
     leads = command("leads", _leads, text)

@@ -42,6 +42,7 @@ from micromarket.settings import (
     Source,
     Targets,
     Tests,
+    WriteBack,
 )
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Source",
     "Targets",
     "Tests",
+    "WriteBack",
     "expand_variables",
     "read_settings",
 ]
@@ -236,6 +238,7 @@ def read_settings(path: str | Path, as_of: dt.date | None = None, pinned: Pinned
         "targets": section("targets", Targets),
         "tests": section("tests", Tests),
         "report": section("report", Report),
+        "write_back": None if raw.get("write_back") is None else section("write_back", WriteBack),
     }
     engine = EngineSettings()
     try:

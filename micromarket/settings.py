@@ -256,6 +256,15 @@ class Pinned:
 
 
 @dataclass(frozen=True)
+class WriteBack:
+    """Where the published tables of a run are written: ``connection`` (URL), ``schema`` (None: the database's own)."""
+
+    connection: str = field(repr=False)
+    schema: str | None = None
+    prefix: str = "micromarket_"
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything ``plan.yml`` says. ``path`` is the file itself; relative paths in it are relative to its folder.
 
@@ -284,6 +293,7 @@ class Settings:
     locale: str | None = None
     later_rows: str = "refuse"
     run: RunRules = field(default_factory=RunRules)
+    write_back: WriteBack | None = None
 
     def has(self, table: str) -> bool:
         return table in self.data

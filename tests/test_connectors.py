@@ -18,7 +18,7 @@ from test_engine import Log, assert_same, both_stages, compare_stages, edit, eve
 from tiny import write_tiny
 
 from micromarket.cli import main
-from micromarket.config import EngineSettings, read_settings
+from micromarket.config import EngineSettings, WriteBack, read_settings
 from micromarket.engines import DatabaseEngine
 from micromarket.errors import InputError, StageError
 from micromarket.load import open_dataset
@@ -26,6 +26,8 @@ from micromarket.remote import RemoteError, find, remote_path
 from micromarket.runner.inputs import fingerprints, refuse_changed
 from micromarket.sources import Engine
 from micromarket.summarise import summarise
+from micromarket.workspace import write_json
+from micromarket.write_back import after_publishing, write_back
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------
 
@@ -352,3 +354,97 @@ def test_a_sheet_of_a_workbook(tmp_path: Path) -> None:
     edit(plan, "sheet: Customers", "sheet: Custmers")
     with pytest.raises(InputError, match="did you mean Customers"):
         open_dataset(read_settings(plan))
+
+
+# --- the plan back to the database -----------------------------------------------------------------------------------
+
+
+def published_run(folder: Path, key: str = "1234567890abcdef00") -> Path:
+    """A run folder with two published tables; one market is too small to be shown."""
+    (folder / "tables").mkdir(parents=True)
+    settings = {
+        "as_of": "2026-06-30", "company": {"name": "Tiny", "currency": "USD"},
+        "plan": {"start": "2026-07-01", "end": "2027-06-30"},
+    }  # fmt: skip
+    write_json(folder / "manifest.json", {"key": key, "settings": settings, "micromarket": "1"})
+    write_json(folder / "plan.json", {})
+    scores = pd.DataFrame({"market_id": ["01", "0'2"], "customers": [120.0, None], "play": ["Win back", None]})
+    scores.to_parquet(folder / "tables" / "scores.parquet")
+    days = pd.to_datetime(["2026-07-01", "2026-08-01"])
+    targets = pd.DataFrame({"market_id": ["01", "01"], "period": days, "new_customers": [3, 4], "p%": [0.5, 0.25]})
+    targets.to_parquet(folder / "tables" / "targets.parquet")
+    (folder / "tables" / "mine.parquet").write_bytes(b"not an artefact")
+    return folder
+
+
+@pytest.fixture(params=["postgres", "duckdb"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return request.getfixturevalue("postgres") if request.param == "postgres" else f"duckdb://{tmp_path / 'b.db'}"
+
+
+def rows_of(url: str, schema: str, table: str) -> pd.DataFrame:
+    backend = ibis.connect(url)
+    frame = backend.table(table, database=schema).to_pandas()
+    backend.disconnect()
+    return frame
+
+
+def test_tables_are_written_back_once_and_whole(tmp_path: Path, database: str) -> None:
+    schema = 'plans "x"; --' + tmp_path.name
+    to = WriteBack(database, schema, "mm's_")
+    first, second = published_run(tmp_path / "one"), published_run(tmp_path / "two", "fedcba")
+    assert write_back(first, to) == {"mm's_runs": 1, "mm's_scores": 2, "mm's_targets": 2}
+    write_back(second, to)
+    scores = pd.read_parquet(first / "tables" / "scores.parquet")
+    scores.assign(opportunity=[7.0, 8.0]).head(1).to_parquet(first / "tables" / "scores.parquet")
+    (first / "tables" / "targets.parquet").unlink()
+    write_back(first, to)  # again: replaced, with a new column, and without what it has no more
+    found = rows_of(database, schema, "mm's_scores").sort_values(["run_id", "market_id"]).reset_index(drop=True)
+    assert found["run_id"].tolist() == ["1234567890abcdef", "fedcba", "fedcba"]
+    assert found["market_id"].tolist() == ["01", "0'2", "01"]
+    assert found["opportunity"].fillna(0).tolist() == [7, 0, 0]
+    assert found["customers"].isna().tolist() == [False, True, False]
+    assert pd.to_datetime(found["as_of"]).dt.date.unique().tolist() == [dt.date(2026, 6, 30)]
+    targets = rows_of(database, schema, "mm's_targets")
+    assert targets["run_id"].tolist() == ["fedcba"] * 2
+    assert sorted(pd.to_datetime(targets["period"]).dt.date) == [dt.date(2026, 7, 1), dt.date(2026, 8, 1)]
+    assert sorted(rows_of(database, schema, "mm's_runs")["folder"]) == ["one", "two"]
+
+
+def test_what_the_database_refuses_changes_nothing(tmp_path: Path, database: str) -> None:
+    schema = "plans " + tmp_path.name
+    to = WriteBack(database, schema)
+    run = published_run(tmp_path / "one")
+    write_back(run, to)
+    before = rows_of(database, schema, "micromarket_scores")
+    other = published_run(tmp_path / "two", "fedcba")
+    targets = pd.read_parquet(other / "tables" / "targets.parquet")
+    targets.assign(new_customers=["three", "four"]).to_parquet(other / "tables" / "targets.parquet")
+    with pytest.raises(StageError, match="nothing in it was changed"):
+        write_back(other, to)
+    pd.testing.assert_frame_equal(rows_of(database, schema, "micromarket_scores"), before)
+    assert len(rows_of(database, schema, "micromarket_runs")) == 1
+
+
+def test_a_run_stays_published_where_the_database_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan = write_tiny(tmp_path)
+    plan.write_text(plan.read_text() + "write_back: {connection: '${PLANS}', schema: plans}\n")
+    run = published_run(tmp_path / "one")
+    with pytest.raises(InputError, match="PLANS to be set"):
+        write_back(run, read_settings(plan).write_back or WriteBack(""))
+    monkeypatch.setenv("PLANS", "postgres://planner:s3cret@localhost:1/none")
+    assert main(["check", str(plan)]) == 2
+    said = capfd.readouterr().err
+    assert "write_back.connection" in said
+    with pytest.raises(StageError, match=r"the run is published in .*one, but .*micromarket export tables") as raised:
+        after_publishing(tmp_path / "one", read_settings(plan))
+    assert "s3cret" not in said + str(raised.value)
+    monkeypatch.setenv("PLANS", f"duckdb://{tmp_path / 'plans.db'}")
+    assert main(["check", str(plan)]) == 0
+    assert main(["export", "tables", str(tmp_path / "one"), "--plan", str(plan)]) == 0
+    assert "micromarket_targets" in capfd.readouterr().out
+    monkeypatch.setenv("PLANS", f"sqlite://{tmp_path / 'plans.sqlite'}")
+    assert main(["export", "tables", str(tmp_path / "one"), "--to", "${PLANS}"]) == 2
+    assert "postgres or duckdb" in capfd.readouterr().err

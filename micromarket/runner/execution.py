@@ -23,6 +23,7 @@ from micromarket.runner.notebook import execute_notebook
 from micromarket.runner.pipeline import PIPELINE, Stage, notebooks_folder, run_key, stage_key
 from micromarket.runner.store import Record, WorkingDirectory, copy_published, prune, publish, refuse_unwritable, slug
 from micromarket.workspace import Workspace, write_json
+from micromarket.write_back import after_publishing
 
 
 def to_terminal(line: str) -> None:
@@ -160,6 +161,7 @@ def run(
             work.close(discard=useless)
             prune(work.out)
     event("published", folder=published.name)
+    after_publishing(published, settings)
     progress(f"done in {time.monotonic() - began:.0f} s")
     return published
 

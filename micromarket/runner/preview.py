@@ -10,6 +10,7 @@ from micromarket.errors import InputError, Problem
 from micromarket.formats import plural
 from micromarket.load import Dataset, open_dataset
 from micromarket.runner.inputs import BESIDE
+from micromarket.write_back import refuse_unreachable
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def check(settings: Settings) -> Preview:
     """
     problems = _problems_of_plays(settings)
     try:
+        refuse_unreachable(settings)
         with open_dataset(settings) as dataset:
             if problems:
                 raise InputError(problems)
