@@ -357,7 +357,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         else:
             text = (str(error).splitlines() or [""])[0]
-            print(f"{type(error).__name__}: {text} (run with --debug for the traceback)", file=sys.stderr)
+            if type(error).__name__ == "OperationalError":  # as the drivers of databases call it
+                text = f"the database stopped answering ({text}); once it answers, run again (run: with --resume)"
+                print(text, file=sys.stderr)
+            else:
+                print(f"{type(error).__name__}: {text} (run with --debug for the traceback)", file=sys.stderr)
         return EXIT_FAILED
 
 

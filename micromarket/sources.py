@@ -305,7 +305,8 @@ def connect(connection: str, shown_as: str, key: str) -> Any:
         raise InputError([Problem(shown_as, str(error), column=key)]) from error
     except ImportError as error:
         backend = connection.split(":")[0]
-        expected = f"the driver of {backend} to be installed (pip install 'ibis-framework[{backend}]')"
+        package = "micromarket[postgres]" if backend.startswith("postgres") else f"ibis-framework[{backend}]"
+        expected = f"the driver of {backend} to be installed (pip install '{package}')"
         raise InputError([Problem(shown_as, expected, column=key)]) from error
     except Exception as error:
         # the driver's message may repeat the URL, which may hold a password: only the error's type is shown
