@@ -30,11 +30,17 @@ def open_run(plan: str | Path, run_dir: str | Path) -> tuple[Settings, Workspace
     InputError
         Where ``plan`` can't be read; lists every problem.
     """
+    pd.set_option("display.html.use_mathjax", False)  # amounts in dollars are no formulas
+    pd.set_option("styler.html.mathjax", False)
     here = Path.cwd()
     base = here.parent if not (here / plan).exists() and (here.parent / plan).exists() else here
     workspace = Workspace(base / run_dir)
     workspace.run_dir.mkdir(parents=True, exist_ok=True)
     return read_settings(base / plan, pinned=pinned_in(workspace.run_dir)), workspace
+
+
+#: Classes of HTML in which JupyterLab leaves dollars alone: "$620k to $1.3M" is no formula.
+NO_MATHS = "mathjax_ignore tex2jax_ignore"
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Said:
             if texts:
                 items = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
                 lines.append(f"<p>{title}</p><ul>{items}</ul>")
-        return "".join(lines)
+        return f'<div class="{NO_MATHS}">{"".join(lines)}</div>'
 
     def __repr__(self) -> str:
         lines = [finding(self.stage, self.notes.numbers)]

@@ -172,6 +172,21 @@ _MODULES = {
 _SECTION = re.compile(r"settings\.(company|as_of|plan|economics|features|budget|targets|report|seed)\b(?:\.(\w+))?")
 
 
+def test_amounts_in_dollars_are_no_formulas(tmp_path: Path) -> None:
+    """JupyterLab sets what stands between two dollar signs as mathematics, where it isn't told to leave it."""
+    from micromarket.explore.pictures import boxed
+    from micromarket.notebook import open_run, show_notes
+    from micromarket.notes import Notes
+    from micromarket.report.value_figures import show
+
+    open_run(str(write_tiny(tmp_path)), str(tmp_path / "run"))
+    frame = pd.DataFrame({"range": ["$620k to $1.3M"]})
+    notes = Notes(warnings=("between $620k and $1.3M",))
+    said = (frame._repr_html_(), frame.style.to_html(), show_notes("value", notes)._repr_html_(), boxed("$1 $2"))
+    assert all("mathjax_ignore" in text.split("$")[0] for text in said)
+    assert show(None, "$620k to $1.3M").data == r"\$620k to \$1.3M"
+
+
 @pytest.mark.parametrize("stage", [s for s in PIPELINE if s.name in _MODULES], ids=lambda s: s.name)
 def test_a_stage_depends_on_the_settings_that_its_code_reads(stage: Stage) -> None:
     """Else `--resume` would reuse a result after a setting has changed."""

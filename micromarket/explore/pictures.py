@@ -105,8 +105,8 @@ def colour_scale(values: pd.Series) -> float:
 
 
 def boxed(*parts: str) -> str:
-    """HTML on white, so that it reads on any theme."""
-    return f'<div style="{_BOX}">{"".join(parts)}</div>'
+    """HTML on white, so that it reads on any theme; dollars in it are no formulas."""
+    return f'<div class="mathjax_ignore tex2jax_ignore" style="{_BOX}">{"".join(parts)}</div>'
 
 
 def beside(*parts: str, least: int = 300) -> str:
@@ -142,7 +142,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], words: Sequence
 
     top = "".join(cell("th", j, v) for j, v in enumerate(head))
     body = "".join(f"<tr>{''.join(cell('td', j, v) for j, v in enumerate(row))}</tr>" for row in rows)
-    look = "border-collapse:collapse;width:100%;font-size:12.5px;background:#fff"
+    # JupyterLab gives tables columns of equal width where they don't say otherwise
+    look = "table-layout:auto;border-collapse:collapse;width:100%;font-size:12.5px;background:#fff"
     return f'<table style="{look}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
@@ -287,7 +288,7 @@ def side_by_side(outcomes: Sequence[Outcome], atlas: Atlas, money: Money, planne
         for column in columns:
             found = next(((v, n) for t, v, n in column if t == title), (NOTHING, ""))
             note = (
-                f'<br><span style="color:{style.GREY};font-size:11px">{html.escape(found[1])}</span>'
+                f'<br><span style="color:{style.GREY};font-size:11px;white-space:normal">{html.escape(found[1])}</span>'
                 if found[1]
                 else ""
             )
