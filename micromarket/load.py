@@ -24,7 +24,7 @@ from micromarket.geography.hierarchy import nesting_problems
 from micromarket.geography.merged import in_merged_tables
 from micromarket.geography.placing import place_customers, place_in_hexagons
 from micromarket.later import all_as_they_stood
-from micromarket.plausibility import odd_between_tables, odd_columns, odd_in_table, odd_markets
+from micromarket.plausibility import View, odd_between_tables, odd_columns, odd_in_table, odd_markets
 from micromarket.sources import ROW, Engine, RawTable, read_source
 from micromarket.tables import RULES, TABLE_SCHEMAS
 from micromarket.validate import as_number, check_references, check_table, is_missing, typed
@@ -172,7 +172,7 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
             found = [Problem(raw.source.shown_as, expected, value=shown(str(error).splitlines()[0], 160))]
         problems += found
         if not found:
-            sound[table] = typed(raw)
+            sound[table] = _typed(local, raw)
     if settings.geography is not None and settings.geography.hexagons is not None and "customers" in sound:
         try:
             home = engine if settings.data["customers"].inside else local
@@ -180,7 +180,7 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
                 local, home, sound["customers"], raws["customers"], settings.geography.hexagons,
                 raws.get("geography.boundary"), settings.report.min_cell, shaped,
             )  # fmt: skip
-            sound["markets"] = typed(raws["markets"])
+            sound["markets"] = _typed(local, raws["markets"])
         except InputError as error:
             problems += error.problems
     tables = {t: raw for t, raw in raws.items() if t not in places}
@@ -214,7 +214,7 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
         file = settings.data["customers"].shown_as
         sound["customers"] = place_customers(home, sound["customers"], markets, file, warnings)
     rows = {t: int(table.count().execute()) for t, table in sound.items()}
-    warnings += _odd(settings, sound, raws, markets, own)
+    warnings += _odd(settings, local, sound, raws, markets, own)
     covered = shaping.coverage_table(coverage)
     force = sound["sales_force"].to_pandas() if "sales_force" in sound else None
     territory = None if force is None else pd.Series(force["territory"].to_numpy(), index=force["market_id"].to_numpy())
@@ -239,25 +239,44 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
     )
 
 
+#: Tables of up to so many rows are typed once and kept; larger ones whenever they are asked, without a copy.
+_KEPT_ROWS = 2_000_000
+
+
+def _typed(local: Engine, raw: RawTable) -> ibis.Table:
+    """A table of the contract's types; where it was read here, under a name that questions can be put to in SQL."""
+    table = typed(raw)
+    if raw.source.inside:
+        return table
+    name = f"typed_{raw.source.table}"
+    (rows,) = local.duck.execute(f'SELECT count(*) FROM "{raw.table.get_name()}"').fetchone()
+    kind = "TABLE" if rows <= _KEPT_ROWS else "VIEW"
+    local.duck.execute(f'CREATE OR REPLACE {kind} "{name}" AS {ibis.to_sql(table, dialect="duckdb")}')
+    return local.ibis.table(name)
+
+
 def _odd(
     settings: Settings,
+    local: Engine,
     sound: dict[str, ibis.Table],
     raws: dict[str, RawTable],
     markets: pd.DataFrame,
     features: tuple[str, ...],
 ) -> list[str]:
-    """What breaks no rule and is odd all the same (:mod:`micromarket.plausibility`)."""
-    found = []
-    for table, typed_table in sound.items():
+    """What breaks no rule and is odd all the same (:mod:`micromarket.plausibility`); tables elsewhere are left out."""
+    found, views = [], {}
+    for table in sound:
         raw = raws[table]
-        if table != "markets":
-            found += odd_columns(raw)
-            found += odd_in_table(typed_table, raw, settings.as_of, here=not raw.source.inside)
-    file = raws["markets"].source.shown_as
-    found += odd_markets(markets, features, file, frozenset(raws["markets"].table.columns))
-    here = not any(settings.data[t].inside for t in CUSTOMER_TABLES if t in sound)
+        found += odd_columns(raw)
+        if not raw.source.inside:
+            columns = tuple(c for c in raw.table.columns if c in TABLE_SCHEMAS[table].columns)
+            views[table] = View(local.duck, f"typed_{table}", columns)
+            if table != "markets":
+                found += odd_in_table(views[table], raw, settings.as_of)
+    file = {t: raw.source.shown_as for t, raw in raws.items()}
+    found += odd_markets(markets, features, file["markets"], frozenset(raws["markets"].table.columns))
     contractual = settings.economics.relationship == "contractual"
-    return found + odd_between_tables(sound, raws, markets, settings.as_of, contractual, here)
+    return found + odd_between_tables(views, file, markets, settings.as_of, contractual)
 
 
 def _check_references(raws: dict[str, RawTable], sound: dict[str, ibis.Table], engine: CountingEngine) -> list[Problem]:

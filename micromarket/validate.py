@@ -203,11 +203,10 @@ def check_table(raw: RawTable, as_of: dt.date) -> list[Problem]:
     counted = counts.to_pyarrow().to_pylist()[0]
     if counted["_rows"] == 0:
         return [Problem(raw.source.shown_as, "at least one row (or leave the table out of plan.yml)", value="none")]
-    numbered = _column_violations(raw.numbered, table, as_of)
-    for i, violation in enumerate(numbered):
-        n = int(counted[f"v{i}"] or 0)
-        if n:
-            problems.append(_place(raw, violation, n))
+    broken = {i: n for i in range(len(violations)) if (n := int(counted[f"v{i}"] or 0))}
+    if broken:
+        numbered = _column_violations(raw.numbered, table, as_of)
+        problems += [_place(raw, numbered[i], n) for i, n in broken.items()]
     key = RULES[table].key
     if key and not problems:
         problems += _duplicates(raw, key)

@@ -5,5 +5,6 @@ from __future__ import annotations
 from micromarket.plausibility.between import odd_between_tables
 from micromarket.plausibility.markets import odd_markets
 from micromarket.plausibility.one_table import odd_columns, odd_in_table
+from micromarket.plausibility.views import View
 
-__all__ = ["odd_between_tables", "odd_columns", "odd_in_table", "odd_markets"]
+__all__ = ["View", "odd_between_tables", "odd_columns", "odd_in_table", "odd_markets"]

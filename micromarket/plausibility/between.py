@@ -5,16 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import ibis
-import ibis.expr.types as ir
 import pandas as pd
 
 from micromarket import calendar as cal
 from micromarket.errors import shown
 from micromarket.formats import count, plural
-from micromarket.sources import RawTable
+from micromarket.plausibility.views import View
 
 _SAMPLE = 2_000_000
 _YEAR = 365.25
@@ -29,73 +26,61 @@ class _Sums:
 
 
 def odd_between_tables(
-    tables: Mapping[str, ir.Table],
-    raws: Mapping[str, RawTable],
+    views: Mapping[str, View],
+    file: Mapping[str, str],
     markets: pd.DataFrame,
     as_of: dt.date,
     contractual: bool,
-    here: bool,
 ) -> list[str]:
     """Sentences that name file and column.
 
     Parameters
     ----------
-    tables : mapping of str to Table
-        Checked and typed.
-    raws : mapping of str to RawTable
-        For the files' names.
+    views : mapping of str to View
+        Checked and typed tables; without ``customers`` (they stay in another engine) nothing is said.
+    file : mapping of str to str
+        The files' names.
     markets : DataFrame
         As :attr:`micromarket.load.Dataset.markets`.
     as_of : date
     contractual : bool
         Whether revenue comes from contracts.
-    here : bool
-        Customers' tables are in DuckDB.
     """
-    file = {t: raw.source.shown_as for t, raw in raws.items()}
+    if "customers" not in views:
+        return []
     year = cal.year_before(as_of)
-    revenue = _revenue(tables, as_of, year, contractual)
-    customers = tables["customers"]
     won = None
-    if "acquired_on" in customers.columns:
-        won = float(customers.filter((customers.acquired_on > year)).count().execute())
-    sums = _Sums(revenue, won)
-    found = _shares_of_revenue(tables, file, year, sums)
-    found += _outcomes(tables, file, year, sums)
-    found += _sales_force(tables, file, sums)
-    found += _purchases(tables, file)
-    found += _one_market(tables, file, markets)
-    found += _experiments(tables, file, markets, sums, year)
+    if "acquired_on" in views["customers"].columns:
+        won = float(views["customers"].one({"n": "count(*)"}, f"acquired_on > DATE '{year}'")["n"])
+    sums = _Sums(_revenue(views, as_of, year, contractual), won)
+    found = _shares_of_revenue(views, file, year, sums)
+    found += _outcomes(views, file, year, sums)
+    found += _sales_force(views, file, sums, markets)
+    found += _purchases(views, file)
+    found += _one_market(views, file, markets)
+    found += _experiments(views, file, markets, sums, year)
     for log in ("subscriptions",) if contractual else ("transactions", "customer_summary"):
-        if log in tables and here:
-            found += _without_purchase(tables, file, log)
+        if log in views:
+            found += _without_purchase(views, file, log)
     return found
 
 
-def _one(table: ir.Table, **what: Any) -> dict[str, Any]:
-    return dict(table.aggregate(**what).to_pyarrow().to_pylist()[0])
-
-
-def _revenue(tables: Mapping[str, ir.Table], as_of: dt.date, year: dt.date, contractual: bool) -> float | None:
-    if contractual and "subscriptions" in tables:
-        s = tables["subscriptions"]
-        live = s.filter(s.ended_on.isnull()) if "ended_on" in s.columns else s
-        return float(_one(live, a=live.monthly_value.sum())["a"] or 0.0) * 12
-    if not contractual and "transactions" in tables:
-        t = tables["transactions"]
-        got = _one(t.filter((t.date > year) & (t.date <= as_of)), a=ibis._.amount.sum())
-        return float(got["a"] or 0.0)
+def _revenue(views: Mapping[str, View], as_of: dt.date, year: dt.date, contractual: bool) -> float | None:
+    if contractual and "subscriptions" in views:
+        live = "ended_on IS NULL" if "ended_on" in views["subscriptions"].columns else ""
+        return float(views["subscriptions"].one({"a": "sum(monthly_value)"}, live)["a"] or 0.0) * 12
+    if not contractual and "transactions" in views:
+        within = f"\"date\" > DATE '{year}' AND \"date\" <= DATE '{as_of}'"
+        return float(views["transactions"].one({"a": "sum(amount)"}, within)["a"] or 0.0)
     return None
 
 
-def _shares_of_revenue(
-    tables: Mapping[str, ir.Table], file: Mapping[str, str], year: dt.date, sums: _Sums
-) -> list[str]:
-    if "spend" not in tables or not sums.revenue or sums.revenue <= 0:
+def _shares_of_revenue(views: Mapping[str, View], file: Mapping[str, str], year: dt.date, sums: _Sums) -> list[str]:
+    if "spend" not in views or not sums.revenue or sums.revenue <= 0:
         return []
-    s = tables["spend"].filter(ibis._.period > year)
-    got = _one(s, a=s.amount.sum(), first=s.period.min(), last=s.period.max(), n=s.count())
-    if not got["n"] or not got["a"]:
+    wanted = {"a": "sum(amount)", "first": "min(period)", "last": "max(period)"}
+    got = views["spend"].one(wanted, f"period > DATE '{year}'")
+    if not got["a"]:
         return []
     days = max((got["last"] - got["first"]).days + 7, 28)
     share = got["a"] * max(_YEAR / days, 1.0) / sums.revenue
@@ -108,15 +93,13 @@ def _shares_of_revenue(
     ]
 
 
-def _outcomes(tables: Mapping[str, ir.Table], file: Mapping[str, str], year: dt.date, sums: _Sums) -> list[str]:
-    if "outcomes" not in tables:
+def _outcomes(views: Mapping[str, View], file: Mapping[str, str], year: dt.date, sums: _Sums) -> list[str]:
+    if "outcomes" not in views:
         return []
-    o = tables["outcomes"]
-    last = o.filter(o.period > year)
-    wanted = {"n": last.new_customers.sum(), "first": last.period.min(), "last": last.period.max()}
-    if "revenue" in o.columns:
-        wanted["r"] = last.revenue.sum()
-    got = _one(last, **wanted)
+    wanted = {"n": "sum(new_customers)", "first": "min(period)", "last": "max(period)"}
+    if "revenue" in views["outcomes"].columns:
+        wanted["r"] = "sum(revenue)"
+    got = views["outcomes"].one(wanted, f"period > DATE '{year}'")
     if got["first"] is None:
         return []
     scale = max(_YEAR / max((got["last"] - got["first"]).days + 7, 28), 1.0)
@@ -134,13 +117,18 @@ def _outcomes(tables: Mapping[str, ir.Table], file: Mapping[str, str], year: dt.
     return found
 
 
-def _sales_force(tables: Mapping[str, ir.Table], file: Mapping[str, str], sums: _Sums) -> list[str]:
-    if "sales_force" not in tables:
+def _sales_force(views: Mapping[str, View], file: Mapping[str, str], sums: _Sums, markets: pd.DataFrame) -> list[str]:
+    if "sales_force" not in views:
         return []
-    s = tables["sales_force"]
-    columns = [c for c in ("last_actual", "last_target", "capacity", "reps") if c in s.columns]
-    got = _one(s, **{c: s[c].sum() for c in columns}) if columns else {}
+    columns = [c for c in ("last_actual", "last_target", "capacity") if c in views["sales_force"].columns]
+    got = views["sales_force"].one({"rows": "count(*)"} | {c: f"sum({c})" for c in columns})
     found = []
+    lost = len(markets) - int(got["rows"])
+    if lost > 0:
+        found.append(
+            f"{file['sales_force']}, column market_id: {lost:,} of {plural(len(markets), 'market')} without a row;"
+            " nobody answers for them."
+        )
     for column, other, what in (
         ("last_actual", sums.revenue, "a year's revenue"),
         ("last_target", sums.revenue, "a year's revenue"),
@@ -155,11 +143,10 @@ def _sales_force(tables: Mapping[str, ir.Table], file: Mapping[str, str], sums: 
     return found
 
 
-def _purchases(tables: Mapping[str, ir.Table], file: Mapping[str, str]) -> list[str]:
-    if "transactions" not in tables or "margin" not in tables["transactions"].columns:
+def _purchases(views: Mapping[str, View], file: Mapping[str, str]) -> list[str]:
+    if "transactions" not in views or "margin" not in views["transactions"].columns:
         return []
-    t = tables["transactions"]
-    got = _one(t.filter(t.margin.notnull()), m=ibis._.margin.sum(), a=ibis._.amount.sum())
+    got = views["transactions"].one({"m": "sum(margin)", "a": "sum(amount)"}, "margin IS NOT NULL")
     if not got["a"] or got["a"] <= 0:
         return []
     rate = got["m"] / got["a"]
@@ -173,15 +160,14 @@ def _purchases(tables: Mapping[str, ir.Table], file: Mapping[str, str]) -> list[
     return []
 
 
-def _one_market(tables: Mapping[str, ir.Table], file: Mapping[str, str], markets: pd.DataFrame) -> list[str]:
-    customers = tables["customers"]
-    if "market_id" not in customers.columns or len(markets) < 5:
+def _one_market(views: Mapping[str, View], file: Mapping[str, str], markets: pd.DataFrame) -> list[str]:
+    if "market_id" not in views["customers"].columns or len(markets) < 5:
         return []
-    by = customers.group_by("market_id").aggregate(n=ibis._.count()).to_pandas()
-    total, most = float(by["n"].sum()), float(by["n"].max()) if len(by) else 0.0
+    by = views["customers"].rows("market_id, count(*) FROM {} GROUP BY 1 ORDER BY 2 DESC, 1", ["market_id", "n"])
+    total, most = float(sum(row["n"] for row in by)), float(by[0]["n"]) if by else 0.0
     if not total or most < 0.9 * total:
         return []
-    where = by.sort_values(["n", "market_id"], ascending=[False, True])["market_id"].iloc[0]
+    where = by[0]["market_id"]
     share = "all" if most == total else f"{most / total:.0%} of"
     return [
         f"{file['customers']}, column market_id: {share} customers are in {shown(str(where))}, one of"
@@ -190,13 +176,14 @@ def _one_market(tables: Mapping[str, ir.Table], file: Mapping[str, str], markets
 
 
 def _experiments(
-    tables: Mapping[str, ir.Table], file: Mapping[str, str], markets: pd.DataFrame, sums: _Sums, year: dt.date
+    views: Mapping[str, View], file: Mapping[str, str], markets: pd.DataFrame, sums: _Sums, year: dt.date
 ) -> list[str]:
-    if "experiments" not in tables or "spend" not in tables:
+    if "experiments" not in views or "spend" not in views:
         return []
-    spend = tables["spend"]
-    frame = tables["experiments"].to_pandas()
-    known = set(spend.select("channel").distinct().to_pandas()["channel"])
+    spend, names = views["spend"], list(views["experiments"].columns)
+    rows = views["experiments"].rows("* FROM {}", names)
+    frame = pd.DataFrame(rows, columns=names)
+    known = {row["channel"] for row in spend.rows("DISTINCT channel FROM {}", ["channel"])}
     found = []
     strangers = sorted({str(c) for c in frame["channel"]} - known)
     if strangers:
@@ -204,12 +191,12 @@ def _experiments(
             f"{file['experiments']}, column channel: {shown(strangers[0])} is no channel of {file['spend']}; its"
             " experiments teach nothing."
         )
-    paid = float(_one(spend.filter(spend.period > year), a=ibis._.amount.sum())["a"] or 0.0)
+    paid = float(spend.one({"a": "sum(amount)"}, f"period > DATE '{year}'")["a"] or 0.0)
     lifts = pd.to_numeric(frame["lift"], errors="coerce").abs() if "lift" in frame else pd.Series(dtype=float)
     if paid and sums.won and len(lifts.dropna()) and float(lifts.max()) * paid > 100 * sums.won:
         found.append(
-            f"{file['experiments']}, column lift: {lifts.max():,.4g} new customers per unit of money would make a year's"
-            " spend bring more than 100 times the customers that were won; is it money per customer?"
+            f"{file['experiments']}, column lift: {lifts.max():,.4g} new customers per unit of money would make a"
+            " year's spend bring more than 100 times the customers that were won; is it money per customer?"
         )
     if "markets" in frame:
         ids = set(markets["market_id"].astype(str))
@@ -224,17 +211,14 @@ def _experiments(
     return found
 
 
-def _without_purchase(tables: Mapping[str, ir.Table], file: Mapping[str, str], log: str) -> list[str]:
+def _without_purchase(views: Mapping[str, View], file: Mapping[str, str], log: str) -> list[str]:
     """Customers that the log doesn't know, counted on a share of them where there are many."""
-    customers, bought = tables["customers"], tables[log]
-    total = int(customers.count().execute())
+    total = int(views["customers"].one({"n": "count(*)"})["n"])
     parts = max(1, total // _SAMPLE)
-
-    def some(table: ir.Table) -> ir.Table:
-        ids = table.select("customer_id")
-        return ids.filter((ids.customer_id.hash() % parts) == 0) if parts > 1 else ids
-
-    n = int(some(customers).anti_join(some(bought).distinct(), "customer_id").count().execute()) * parts
+    some = f"WHERE hash(customer_id) % {parts} = 0" if parts > 1 else ""
+    bought = f'(SELECT DISTINCT customer_id FROM "{views[log].name}" {some})'
+    query = f"count(*) FROM (SELECT customer_id FROM {{}} {some}) AS c ANTI JOIN {bought} AS b USING (customer_id)"
+    n = int(views["customers"].rows(query, ["n"])[0]["n"]) * parts
     if not n:
         return []
     about = "" if parts == 1 else "about "

@@ -6,15 +6,14 @@ import datetime as dt
 import difflib
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
-
-import ibis
-import ibis.expr.types as ir
 
 from micromarket.errors import shown
 from micromarket.formats import listed, plural
+from micromarket.plausibility.views import View
 from micromarket.sources import RawTable
-from micromarket.tables import RULES, TABLE_SCHEMAS, column_type
+from micromarket.tables import TABLE_SCHEMAS, column_type
 
 #: What a hole in a column that is otherwise filled means for the plan. Columns that may well be empty are not here.
 HOLES: dict[str, dict[str, str]] = {
@@ -55,6 +54,7 @@ _FEWEST = 20  # rows below which nothing is called an outlier
 _TIMES, _SHARE = 100.0, 0.2  # an outlier: so many times the mean of the others, and so much of the whole
 _NO_TIME = dt.date(1970, 1, 1)
 _STALE_DAYS = 62
+_BUSY = 8  # rows in a usual week
 _LOG_DATES = {"transactions": "date", "spend": "period", "outcomes": "period", "leads": "created_on"}
 _NAMES = {"customers": ("segment", "channel"), "spend": ("channel",), "leads": ("segment", "channel"),
           "prospects": ("segment", "channel"), "sales_force": ("territory", "manager"),
@@ -79,18 +79,16 @@ def odd_columns(raw: RawTable) -> list[str]:
     return found
 
 
-def odd_in_table(table: ir.Table, raw: RawTable, as_of: dt.date, here: bool) -> list[str]:
+def odd_in_table(view: View, raw: RawTable, as_of: dt.date) -> list[str]:
     """What is odd in a checked, typed table.
 
     Parameters
     ----------
-    table : Table
+    view : View
         As :func:`micromarket.validate.typed` gives it.
     raw : RawTable
         For its name, and its rows as they are.
     as_of : date
-    here : bool
-        The table is in DuckDB, where a sample of it can be drawn by a hash.
 
     Returns
     -------
@@ -98,22 +96,19 @@ def odd_in_table(table: ir.Table, raw: RawTable, as_of: dt.date, here: bool) -> 
         Sentences that name file and column.
     """
     name, file = raw.source.table, raw.source.shown_as
-    columns = [c for c in table.columns if c in TABLE_SCHEMAS[name].columns]
+    columns = [c for c in view.columns if c in TABLE_SCHEMAS[name].columns]
     numbers = [c for c in columns if column_type(name, c) == "number" and c not in ("longitude", "latitude")]
     dates = [c for c in columns if column_type(name, c) == "date"]
     holes = [c for c in HOLES.get(name, {}) if c in columns]
-    wanted: dict[str, ir.Value] = {"_rows": table.count()}
-    for c in holes:
-        wanted[f"hole_{c}"] = table[c].isnull().sum()
+    wanted = {"_rows": "count(*)"}
+    wanted |= {f"hole_{c}": f'count(*) - count("{c}")' for c in holes}
     for c in numbers:
-        size = table[c].abs()
-        wanted |= {f"n_{c}": table[c].count(), f"sum_{c}": size.sum(), f"max_{c}": size.max()}
-    for c in dates:
-        wanted |= {f"zero_{c}": (table[c] == _NO_TIME).sum(), f"last_{c}": table[c].max()}
-    got = table.aggregate(**wanted).to_pyarrow().to_pylist()[0]  # type: ignore[arg-type]
+        wanted |= {f"n_{c}": f'count("{c}")', f"sum_{c}": f'sum(abs("{c}"))', f"max_{c}": f'max(abs("{c}"))'}
+    wanted |= {f"zero_{c}": f"count(*) FILTER (\"{c}\" = DATE '{_NO_TIME}')" for c in dates}
+    got = view.one(wanted)
     rows = int(got["_rows"])
     found = _holes(name, file, holes, got, rows)
-    found += [text for c in numbers if (text := _outlier(file, c, got, table)) is not None]
+    found += [text for c in numbers if (text := _outlier(file, c, got, view)) is not None]
     for c in dates:
         if n := int(got[f"zero_{c}"] or 0):
             found.append(
@@ -121,14 +116,14 @@ def odd_in_table(table: ir.Table, raw: RawTable, as_of: dt.date, here: bool) -> 
                 " day is not known there."
             )
     if name in _LOG_DATES and _LOG_DATES[name] in dates:
-        found += _silences(table, file, _LOG_DATES[name], name, as_of)
+        found += _silences(view, file, _LOG_DATES[name], name, as_of)
     for c in _NAMES.get(name, ()):
         if c in columns:
-            found += _look_alikes(table, file, c)
-    if name in _REPEATS and here:
-        found += _repeated(table, file, rows, _REPEATS[name])
+            found += _look_alikes(view, file, c)
+    if name in _REPEATS:
+        found += _repeated(view, file, rows, _REPEATS[name])
     if name == "leads":
-        found += _steps_out_of_order(table, file)
+        found += _steps_out_of_order(view, file)
     return found
 
 
@@ -145,7 +140,7 @@ def _holes(name: str, file: str, holes: Sequence[str], got: dict[str, Any], rows
     return found
 
 
-def _outlier(file: str, column: str, got: dict[str, Any], table: ir.Table) -> str | None:
+def _outlier(file: str, column: str, got: dict[str, Any], view: View) -> str | None:
     """One value that is beyond all others and makes up much of the whole."""
     n, total, largest = int(got[f"n_{column}"] or 0), got[f"sum_{column}"], got[f"max_{column}"]
     if n < _FEWEST or not largest or largest < _SHARE * total:
@@ -153,9 +148,11 @@ def _outlier(file: str, column: str, got: dict[str, Any], table: ir.Table) -> st
     others = (total - largest) / (n - 1)
     if largest < _TIMES * others:
         return None
-    where = table.filter(table[column].abs() == largest)
-    at = [c for c in ("market_id", "channel", "period", "date") if c in table.columns]
-    first = where.order_by(at).limit(1).select(*at).to_pyarrow().to_pylist()[0] if at else {}
+    at = [c for c in ("market_id", "channel", "period", "date") if c in view.columns]
+    some = ", ".join(f'"{c}"' for c in at)
+    first = (
+        view.rows(f'{some} FROM {{}} WHERE abs("{column}") = {largest!r} ORDER BY {some} LIMIT 1', at)[0] if at else {}
+    )
     place = ", ".join(f"{c} {shown(v).strip(chr(39))}" for c, v in first.items())
     return (
         f"{file}, column {column}: one value ({largest:,.6g}{' at ' + place if place else ''}) is"
@@ -164,22 +161,25 @@ def _outlier(file: str, column: str, got: dict[str, Any], table: ir.Table) -> st
     )
 
 
-def _silences(table: ir.Table, file: str, column: str, name: str, as_of: dt.date) -> list[str]:
+def _silences(view: View, file: str, column: str, name: str, as_of: dt.date) -> list[str]:
     """Weeks (months, where the data go by month) without a row, and an end long before ``as_of``."""
-    days = table.filter(table[column].notnull()).select(day=table[column])
-    weeks = days.mutate(week=days.day.truncate("W")).group_by("week").aggregate(n=ibis._.count()).to_pyarrow()
-    had = sorted(w.date() if isinstance(w, dt.datetime) else w for w in weeks["week"].to_pylist())
+    week, known = f"""date_trunc('week', "{column}")::DATE""", f'"{column}" IS NOT NULL'
+    query = f"{week} AS week, count(*) AS n FROM {{}} WHERE {known} GROUP BY 1"
+    weeks = {row["week"]: int(row["n"]) for row in view.rows(query, ["week", "n"])}
+    had = sorted(weeks)
     if not had:
         return []
+    usual = sorted(weeks.values())[len(had) // 2]
     found = []
     recent = [w for w in had if w > as_of - dt.timedelta(days=3 * 366)]
     spans = len(recent)
-    if spans >= 8:
+    if spans >= 8 and usual >= _BUSY:  # where little happens, weeks without anything are no news
         every = {recent[0] + dt.timedelta(days=7 * i) for i in range((recent[-1] - recent[0]).days // 7 + 1)}
         gaps = sorted(every - set(recent))
         monthly = len(gaps) > 0.6 * len(every)  # rows by month leave three weeks of four empty
         if monthly:
-            months = {(w.year, w.month) for w in (d.date() if isinstance(d, dt.datetime) else d for d in _days(days))}
+            days = view.rows(f"""DISTINCT date_trunc('month', "{column}")::DATE AS m FROM {{}}""", ["m"])
+            months = {(d["m"].year, d["m"].month) for d in days if d["m"] is not None}
             first, last = min(months), max(months)
             span = (last[0] - first[0]) * 12 + last[1] - first[1] + 1
             lost = [
@@ -202,19 +202,15 @@ def _silences(table: ir.Table, file: str, column: str, name: str, as_of: dt.date
     return found
 
 
-def _days(days: ir.Table) -> list[Any]:
-    return list(days.distinct().to_pyarrow()["day"].to_pylist())
-
-
 def _gap(file: str, column: str, what: str, first: str, name: str) -> str:
     meant = "nothing was spent" if name == "spend" else "nothing happened"
     return f"{file}, column {column}: {what} have no row in any market (the first: {first}); they count as if {meant}."
 
 
-def _look_alikes(table: ir.Table, file: str, column: str) -> list[str]:
+def _look_alikes(view: View, file: str, column: str) -> list[str]:
     """Names that differ only by case, blanks, accents' spelling or characters that nobody sees."""
-    values = table.select(v=table[column]).filter(ibis._.v.notnull()).distinct().limit(_MOST_NAMES + 1)
-    names = sorted(map(str, values.to_pyarrow()["v"].to_pylist()))
+    query = f'DISTINCT "{column}" AS v FROM {{}} WHERE "{column}" IS NOT NULL LIMIT {_MOST_NAMES + 1}'
+    names = sorted(str(row["v"]) for row in view.rows(query, ["v"]))
     if len(names) > _MOST_NAMES:
         return [f"{file}, column {column}: more than {_MOST_NAMES} different names; is it the right column?"]
     return same_to_the_eye(names, file, column)
@@ -244,14 +240,14 @@ def plain_name(name: str) -> str:
     return " ".join(seen.casefold().split())
 
 
-def _repeated(table: ir.Table, file: str, rows: int, least: float) -> list[str]:
+def _repeated(view: View, file: str, rows: int, least: float) -> list[str]:
     """Rows that are there more than once, counted on a share of the rows where there are many."""
     parts = max(1, rows // _SAMPLE)
-    key = table[table.columns[0]]
-    some = table.filter((key.hash() % parts) == 0) if parts > 1 else table
-    counted = some.group_by(list(table.columns)).aggregate(_n=ibis._.count())
-    got = counted.aggregate(rows=counted["_n"].sum(), more=(counted["_n"] - 1).sum()).to_pyarrow().to_pylist()[0]
-    share = (got["more"] or 0) / max(got["rows"] or 1, 1)
+    some = f' WHERE hash("{view.columns[0]}") % {parts} = 0' if parts > 1 else ""
+    every = ", ".join(f'"{c}"' for c in view.columns)
+    query = f"sum(n) AS r, sum(n - 1) AS more FROM (SELECT count(*) AS n FROM {{}}{some} GROUP BY {every})"
+    got = view.rows(query, ["r", "more"])[0]
+    share = float(got["more"] or 0) / max(float(got["r"] or 1), 1.0)
     if not share or share <= least:
         return []
     about = "" if parts == 1 else "about "
@@ -264,17 +260,17 @@ def _repeated(table: ir.Table, file: str, rows: int, least: float) -> list[str]:
 _STEPS = ("mql_on", "sal_on", "sql_on", "won_on")
 
 
-def _steps_out_of_order(table: ir.Table, file: str) -> list[str]:
+def _steps_out_of_order(view: View, file: str) -> list[str]:
     """Leads that moved on before they came in, or were won and lost."""
-    steps = [c for c in _STEPS[:3] if c in table.columns]
-    wanted = {c: (table[c] < table["created_on"]).sum() for c in steps}
-    for before, after in zip(steps, steps[1:], strict=False):
-        wanted[f"{after}<{before}"] = (table[after] < table[before]).sum()
-    if {"won_on", "lost_on"} <= set(table.columns):
-        wanted["both"] = (table["won_on"].notnull() & table["lost_on"].notnull()).sum()
+    steps = [c for c in _STEPS[:3] if c in view.columns]
+    wanted = {c: f'count(*) FILTER ("{c}" < "created_on")' for c in steps}
+    for before, after in pairwise(steps):
+        wanted[f"{after}<{before}"] = f'count(*) FILTER ("{after}" < "{before}")'
+    if {"won_on", "lost_on"} <= set(view.columns):
+        wanted["both"] = 'count(*) FILTER ("won_on" IS NOT NULL AND "lost_on" IS NOT NULL)'
     if not wanted:
         return []
-    got = table.aggregate(**wanted).to_pyarrow().to_pylist()[0]
+    got = view.one(wanted)
     found = []
     for key, n in got.items():
         if not n:
@@ -285,9 +281,3 @@ def _steps_out_of_order(table: ir.Table, file: str) -> list[str]:
             after, _, before = key.partition("<")
             found.append(f"{file}, column {after}: {plural(n, 'lead')} with a day before {before or 'created_on'}.")
     return found
-
-
-def references_without_rules(table: str) -> tuple[str, ...]:
-    """Text columns of a table that no other table has to know."""
-    known = RULES[table].references
-    return tuple(c for c in TABLE_SCHEMAS[table].columns if column_type(table, c) == "text" and c not in known)
