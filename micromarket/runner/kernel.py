@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import zmq
 from jupyter_client.kernelspec import KernelSpec
@@ -67,6 +68,7 @@ class PrivateKernelManager(AsyncKernelManager):
             env={**kernel_environment(), "IPYTHONDIR": str(folder / "ipython")},
         )  # fmt: skip
         super().__init__()
+        self._clients: list[Any] = []
         self.log_file = Path(self.connection_file).with_suffix(".log")
 
     @property
@@ -98,8 +100,17 @@ class PrivateKernelManager(AsyncKernelManager):
         with self.log_file.open("ab") as log:
             run_sync(self.start_kernel)(cwd=str(cwd), stdout=log, stderr=log)
 
+    def client(self, **kwargs: Any) -> Any:
+        """A client of the kernel; :meth:`stop` ends it too."""
+        self._clients.append(super().client(**kwargs))
+        return self._clients[-1]
+
     def stop(self) -> None:
-        """Ends the kernel, at once and without a word: it has nothing left to do."""
+        """Ends the kernel and its clients, at once and without a word: it has nothing left to do."""
+        while self._clients:
+            with contextlib.suppress(Exception):
+                # papermill leaves its client to who gave it the manager; each holds a dozen files and two threads
+                self._clients.pop().stop_channels()
         with contextlib.suppress(Exception):  # it may be dead already
             provisioner = self.provisioner
             if isinstance(provisioner, LocalProvisioner) and provisioner.process is not None:
