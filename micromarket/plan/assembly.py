@@ -20,12 +20,12 @@ from micromarket.plan.changes import Changes, changes_since
 from micromarket.plan.checks import check_tables, table_totals
 from micromarket.plan.headline import Card, Story, tell
 from micromarket.plan.progress import Progress, progress_since
+from micromarket.plan.suppression import of_shown_markets, suppress_small_cells
 from micromarket.potential.plays import Play, play_library
 from micromarket.workspace import Workspace, write_json
 
 SCHEMA_VERSION = 1
 PUBLISHED = tuple(name for name, a in ARTEFACTS.items() if a.path.startswith("tables/"))
-SMALL_CELL_COLUMNS = ("customers", "penetration", "share", "customer_equity", "development_index")
 
 # What a stage needs before it can speak: shown as "what this plan can't say yet, and what data would allow it".
 NEEDS: dict[str, tuple[str, str]] = {
@@ -39,27 +39,6 @@ NEEDS: dict[str, tuple[str, str]] = {
 }
 _TABLE_OF = {"potential": "scores", "response": "response", "allocation": "budget", "targets": "targets",
              "funnel": "funnel", "tests": "tests", "value": "value_markets"}  # fmt: skip
-
-
-def suppress_small_cells(scores: pd.DataFrame, min_cell: int) -> tuple[pd.DataFrame, int]:
-    """The scores without the figures that would tell of a handful of people, and how many markets that concerns.
-
-    Blanks :data:`SMALL_CELL_COLUMNS` where a market has fewer than ``min_cell`` customers (none at all included).
-    Applying it twice changes nothing, so a plan may be assembled again from published tables.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        One row a market; ``customers`` is a count.
-    min_cell : int
-        Smallest group that is shown.
-    """
-    small = ~(scores["customers"] >= min_cell)  # a blank was suppressed before
-    shown = scores.copy()
-    for column in SMALL_CELL_COLUMNS:
-        if column in shown.columns:
-            shown[column] = shown[column].astype("float64").mask(small)
-    return shown, int(small.sum())
 
 
 @dataclass(frozen=True)
@@ -242,6 +221,15 @@ def assemble(workspace: Workspace, settings: Settings) -> Plan:
 
     A stage that left no table, or has not run, is listed in :attr:`Plan.missing` with its reason. Nothing is written.
 
+    Parameters
+    ----------
+    workspace : Workspace
+    settings : Settings
+
+    Returns
+    -------
+    Plan
+
     Raises
     ------
     StageError
@@ -257,6 +245,7 @@ def _assembled(workspace: Workspace, settings: Settings) -> Plan:
     stages = {s: workspace.notes(s) for s in STAGES if s != "plan" and _has_notes(workspace, s)}
     stages = people.without_small_groups(stages, min_cell)
     tables, suppressed = _published(workspace, min_cell)
+    stages = of_shown_markets(stages, tables.get("scores"))
     missing = {s: _reason(s, stages.get(s)) for s, table in _TABLE_OF.items() if not workspace.has(table)}
 
     changes = changes_since(settings, tables, stages)
@@ -275,7 +264,10 @@ def _assembled(workspace: Workspace, settings: Settings) -> Plan:
     if suppressed:
         fewer = f"fewer than {min_cell} customers"
         which = "1 market has" if suppressed == 1 else f"{suppressed:,} markets have"
-        text = f"{which} {fewer}: their customers, share and equity are left out, and the totals leave them out too."
+        text = (
+            f"{which} {fewer}, or would give such a market away: their customers, share and equity are left out, and"
+            " the totals leave them out too."
+        )
         warnings.append(("plan", text))
 
     spend, segments = _spend(workspace, tables), people.customers_by_segment(workspace, stages.get("data"), min_cell)

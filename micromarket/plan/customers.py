@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from micromarket.disclosure import hidden_groups, rounded_count
 from micromarket.formats import finite
 from micromarket.notes import Notes
 from micromarket.workspace import Workspace
@@ -30,15 +31,32 @@ def without_small_groups(stages: Mapping[str, Notes], min_cell: int) -> dict[str
         small = few(raw.get(columns[0]))
         return {k: None if small and k in columns else v for k, v in raw.items()}
 
+    def blanks(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of the parts of a known whole: where one is blank, the others' counts are round, else they would tell
+        it; shares follow from the round counts."""
+        rows = list(rows)
+        if not any(few(row.get("customers")) for row in rows):
+            return [dict(row) for row in rows]
+        whole = sum(finite(row.get("customers")) or 0.0 for row in rows)
+        shown = []
+        for row in (blank(row, "customers", "share") for row in rows):
+            number = finite(row.get("customers"))
+            if number is not None and number > 0:
+                row["customers"] = rounded_count(number, min_cell)
+                if "share" in row and whole > 0:
+                    row["share"] = min(row["customers"] / whole, 1.0)
+            shown.append(row)
+        return shown
+
     shown = dict(stages)
     found = shown["data"].numbers.get("segmentation") if "data" in shown else None
     if isinstance(found, Mapping):
-        segments = [blank(s, "customers", "share") for s in found.get("segments", ())]
+        segments = blanks(found.get("segments", ()))
         kept = {k: v for k, v in found.items() if k != "entry"} | {"segments": segments}
         shown["data"] = _with(shown["data"], segmentation=kept)
     if "value" in shown:
         value = shown["value"]
-        models = [blank(m, "customers") for m in value.numbers.get("models", ())]
+        models = blanks(value.numbers.get("models", ()))
         won = value.numbers.get("acquisition")
         changed: dict[str, Any] = {"models": models} if models else {}
         if isinstance(won, Mapping):
@@ -61,11 +79,19 @@ def customers_by_segment(workspace: Workspace, notes: Notes | None, min_cell: in
     if cells is None:
         return None
     cells = pd.DataFrame(cells)
+    # only markets that are shown: the sum over all would tell what the others hold
+    in_market = cells.groupby("market_id")["customers"].sum()
+    hidden = in_market.index[hidden_groups(in_market, min_cell)]
+    if len(hidden) < len(in_market):
+        cells = cells[~cells["market_id"].isin(hidden)]
     values = ["clv", "new_customer_clv"]
     weighted = cells.assign(**{v: cells[v] * cells["customers"] for v in values})
     by = weighted.groupby("segment", sort=True)[["customers", *values]].sum(min_count=1)
-    by = by[by["customers"] >= max(min_cell, 1)]
+    few = (by["customers"] > 0) & (by["customers"] < min_cell)
     by[values] = by[values].div(by["customers"], axis=0)
+    if few.any():  # what the others leave over
+        by["customers"] = by["customers"].map(lambda n: rounded_count(n, min_cell))
+    by = by[~few & (by["customers"] >= max(min_cell, 1))]
     found = (notes.numbers.get("segmentation") if notes else None) or {}
     derived = found.get("source") == "derived"
     if derived and not found.get("at_start", True):

@@ -88,6 +88,8 @@ def _headline(f: _Facts) -> str:
     if f.opportunity and f.potential_ranked:
         share = finite(f.number("potential", "opportunity_share_top_fifth"))
         best = f": {percent(share)} of it lies in the best fifth of markets" if share is not None else ""
+        if f.number("potential", "signal", "verdict") == "weak":
+            best = "; which markets hold it is only roughly known"
         what = "still to be won" if f.only_new else "open, in new, deeper and kept customers"
         return f"{f.money(f.opportunity)} of margin is {what}{best}"
     return _no_ranking(f)

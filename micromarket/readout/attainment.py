@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 
 from micromarket.errors import InputError, Problem
-from micromarket.readout.actuals import DAY, Actuals, Promise, joined_markets, period_end, published, read_actuals, within
+from micromarket.readout.actuals import (
+    DAY,
+    Actuals,
+    Promise,
+    joined_markets,
+    period_end,
+    published,
+    read_actuals,
+    within,
+)
 from micromarket.readout.words import in_words
 from micromarket.targets.progress import Beliefs, causes, outlook
 
@@ -91,6 +100,10 @@ def readout(
         Region by ``market_id``; default: as the run has them.
     through : date, optional
         Last day that the actuals cover, where the last week or month isn't over.
+
+    Returns
+    -------
+    Readout
 
     Raises
     ------

@@ -26,9 +26,15 @@ def write_reports(plan: Plan, run_dir: str | Path, formats: Sequence[str] = FORM
     Parameters
     ----------
     plan : Plan
-        From :func:`micromarket.plan.assembly`. ``plan.json`` and the tables are written by :meth:`Plan.write`.
+        From :func:`micromarket.plan.assemble`. ``plan.json`` and the tables are written by :meth:`Plan.write`.
+    run_dir : str or Path
     formats : sequence of {"pdf", "html", "xlsx"}
         As ``report.formats`` in ``plan.yml``.
+
+    Returns
+    -------
+    tuple of Path
+        What was written.
 
     Raises
     ------

@@ -145,6 +145,20 @@ class Column:
     signed: bool = False
 
 
+def halves(block: Block, least: int = 8) -> Block:
+    """A narrow table as two of about equal length side by side; a heading is said again where its group goes on."""
+    rows = block["rows"]
+    cut = -(-len(rows) // 2)
+    if len(rows) < 2 * least:
+        return block
+    if len(rows[cut - 1]) == 1:  # a heading stays with what it heads
+        cut -= 1
+    above = [r for r in rows[:cut] if len(r) == 1]
+    again = [above[-1]] if above and len(rows[cut]) > 1 else []
+    parts = [rows[:cut], [*again, *rows[cut:]]]
+    return {"kind": "halves", "items": [{**block, "flows": False, "rows": part} for part in parts]}
+
+
 def beside(*blocks: Block) -> Block:
     """Figures side by side; one alone takes the whole width."""
     return blocks[0] if len(blocks) == 1 else {"kind": "beside", "items": list(blocks)}
@@ -196,10 +210,11 @@ def table(
     note: str = "",
     bold: Sequence[int] = (),
     dense: bool = False,
-    twice: bool = False,
+    columns_of_page: int = 1,
 ) -> Block:
     """A table of texts. ``bold``: row numbers that stand out (totals, groups); ``dense``: small, for long lists;
-    ``twice``: in two columns of the page. A row of one cell goes right across, as a heading."""
+    ``columns_of_page``: 2 for a narrow table that goes on in the page's second half. A row of one cell goes right
+    across, as a heading."""
     return {
         "kind": "table",
         "title": label(title),
@@ -207,6 +222,7 @@ def table(
         "rows": [[breakable(label(cell, 400)) for cell in row] for row in rows],
         "bold": list(bold),
         "dense": dense,
-        "twice": twice,
+        "narrow": columns_of_page > 1,
+        "flows": columns_of_page > 1,
         "note": label(note),
     }

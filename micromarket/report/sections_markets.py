@@ -5,11 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from micromarket.formats import count
-from micromarket.report.blocks import Block, Column, Desk, Section, small, table
+from micromarket.report.blocks import Block, Column, Desk, Section, halves, small, table
 from micromarket.report.style import label
 
 ALL_ROWS, MOST_ROWS = 400, 200  # every market up to so many, else the first so many
 FEW_ROWS = 40  # up to so many stand in one column, with all their figures
+ONE_PAGE = 130  # rows of the narrow table that go on one page, in halves of equal length
 MOST_REGIONS = 40  # more would be headings rather than groups
 
 
@@ -104,5 +105,7 @@ def _narrow(frame: pd.DataFrame, figures: list, order: str | None) -> tuple[Bloc
         for k, market in enumerate(part["name"]):
             last = [] if mark is None else [str(mark.iloc[k])[:1]]
             rows.append([label(market, 44), *(str(c.iloc[k]) for c in shown), *last])
-    block = table("", columns, rows, dense=True, twice=True)
+    block = table("", columns, rows, dense=True, columns_of_page=2)
+    if len(rows) <= ONE_PAGE:
+        block = halves(block)
     return block, "by region and " if groups[0][0] is not None else "", letters

@@ -55,7 +55,9 @@ def show(shown: Picture | None, otherwise: str) -> Any:
     if shown is None:
         return Markdown(otherwise.replace("$", r"\$"))  # an amount is no formula
     svg = shown.svg.decode()
-    return HTML(f'<div class="mathjax_ignore" role="img" aria-label="{html.escape(shown.alt)}">{svg[svg.index("<svg") :]}</div>')
+    return HTML(
+        f'<div class="mathjax_ignore" role="img" aria-label="{html.escape(shown.alt)}">{svg[svg.index("<svg") :]}</div>'
+    )
 
 
 def rows(axes: Axes, names: list[str], width: int = 30) -> np.ndarray:
