@@ -9,10 +9,11 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
 SPARK := $(VENV)/.spark
+DOCS := $(VENV)/.docs
 PLAN ?= data/sample/plan.yml
 OUT ?= reports
 
-.PHONY: plan test truth spark lab lint lock bench clv sample pictures clean help
+.PHONY: plan test truth spark docs api wheel wheel-test lab lint lock bench clv sample pictures clean help
 
 help:            ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -52,6 +53,26 @@ $(SPARK): $(READY) requirements-spark.lock
 spark: $(SPARK)  ## the engine's tests on a local Spark (Java 17 or newer must be there)
 	@$(BIN)/python -m pytest -m spark
 
+$(DOCS): $(READY) requirements-docs.lock
+	@if $(BIN)/python -m uv --version >/dev/null 2>&1; then \
+	  $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r requirements-docs.lock ; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-docs.lock ; \
+	fi
+	@touch $(DOCS)
+
+docs: $(DOCS)    ## the documentation as a site, docs/_build/index.html; broken references are errors
+	@$(BIN)/python -m sphinx -b html -W --keep-going -n -q -d docs/_build/.doctrees docs docs/_build && echo docs/_build/index.html
+
+api: $(READY)    ## docs/api-signatures.txt, once CHANGELOG.md says what changed
+	@$(BIN)/python tests/public_api.py
+
+wheel: $(READY)  ## the wheel, in dist/
+	@rm -f dist/micromarket-*.whl && $(BIN)/python -m hatchling build -t wheel
+
+wheel-test: wheel  ## the wheel in a clean environment: a plan for a company of one's own, far from here
+	@$(BIN)/python -m pytest -m slow tests/test_package.py
+
 lint: $(READY)   ## ruff, types, clean notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	@$(BIN)/nbstripout --verify --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
@@ -71,12 +92,15 @@ bench: $(READY)  ## the benchmarks (minutes)
 clv: $(READY)    ## lifetime values beside lifetimes and pymc-marketing, where installed (minutes)
 	@$(BIN)/python benchmarks/clv.py
 
-lock: $(READY)   ## requirements.lock, requirements-spark.lock and environment.yml from pyproject.toml
+lock: $(READY)   ## requirements.lock, those of spark and docs, and environment.yml from pyproject.toml
 	@$(BIN)/python -m uv pip compile pyproject.toml --extra dev --extra spatial --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['spark'], sep='\n')" \
 	  | $(BIN)/python -m uv pip compile - --constraint requirements.lock --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements-spark.lock
+	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" \
+	  | $(BIN)/python -m uv pip compile - --constraint requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements-docs.lock
 	@$(BIN)/python -m micromarket._environment > environment.yml
 
 pictures: $(READY)  ## the README's pictures, from the latest run of the sample company

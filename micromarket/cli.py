@@ -30,6 +30,13 @@ def _init(args: argparse.Namespace) -> None:
     print(f"micromarket check {written[0]}")
 
 
+def _notebooks(args: argparse.Namespace) -> None:
+    from micromarket.starter import copy_notebooks
+
+    for path in copy_notebooks(args.dir, args.plan):
+        print(path)
+
+
 def _check(args: argparse.Namespace) -> None:
     from micromarket.config import read_settings
     from micromarket.runner.preview import check
@@ -216,6 +223,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     init = command("init", _init, "a starter plan.yml with comments, and an empty template of every table")
     init.add_argument("dir", metavar="DIR")
+
+    text = "copies the notebooks, to explore a run with them or to change them"
+    books = command("notebooks", _notebooks, text)
+    books.add_argument("dir", metavar="DIR", help="folder of the copies; nothing in it is overwritten")
+    books.add_argument("--plan", metavar="PLAN.yml", help="what they shall read; runs are taken from reports beside it")
 
     day = "day of the data, instead of as_of in PLAN.yml; later rows are left out"
     check = command("check", _check, "reads and validates everything, writes nothing; lists every problem at once")

@@ -195,6 +195,11 @@ def read_settings(path: str | Path, as_of: dt.date | None = None, pinned: Pinned
     pinned : Pinned, optional
         What the run that a stage belongs to has settled; goes before all else.
 
+    Returns
+    -------
+    Settings
+        Frozen, with every default filled in.
+
     Raises
     ------
     InputError

@@ -29,6 +29,11 @@ def quota_table(run: str | Path) -> pd.DataFrame:
     Territories are the company's; without any, its regions; without these, its markets. Sums are the plan's to the
     cent.
 
+    Parameters
+    ----------
+    run : str or Path
+        A finished run folder.
+
     Returns
     -------
     DataFrame
@@ -60,12 +65,22 @@ def quota_table(run: str | Path) -> pd.DataFrame:
 def crm_table(run: str | Path) -> pd.DataFrame:
     """Markets by territory: what to sell there, to whom, with which play, and the leads that come.
 
+    Parameters
+    ----------
+    run : str or Path
+        A finished run folder.
+
     Returns
     -------
     DataFrame
         Territory, Manager, Region, Market id, Market, Segment, Play, Target revenue, New customers, Odds, Leads due,
         Qualified leads due, From open leads, Customers to win. Columns that the run can't fill are left out; rows by
         territory, the largest target first.
+
+    Raises
+    ------
+    InputError
+        No finished run with targets.
     """
     published = read_published(run)
     _, name = _owner(published)
@@ -104,6 +119,16 @@ def write_table(table: pd.DataFrame, path: str | Path) -> Path:
     """Writes ``.csv`` (UTF-8 with a byte order mark, comma, point) or ``.xlsx`` (one sheet) at once.
 
     In CSV a text that a spreadsheet would take for a formula gets an apostrophe in front; in xlsx texts are texts.
+
+    Parameters
+    ----------
+    table : DataFrame
+    path : str or Path
+
+    Returns
+    -------
+    Path
+        The file, absolute.
 
     Raises
     ------

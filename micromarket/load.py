@@ -74,6 +74,7 @@ class Dataset:
     _kept: dict[str, ibis.Table] = field(default_factory=dict, repr=False)
 
     def has(self, table: str) -> bool:
+        """Whether the company has the table."""
         return table in self.tables
 
     def table(self, table: str) -> ibis.Table:
@@ -109,6 +110,7 @@ class Dataset:
         self.engine.save(table, path)
 
     def close(self) -> None:
+        """Closes the engines; what they kept is gone."""
         if self.engine is not self.local:
             self.engine.close()
         self.local.close()
@@ -122,6 +124,15 @@ class Dataset:
 
 def open_dataset(settings: Settings) -> Dataset:
     """Reads, validates and types every table that ``plan.yml`` names.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Returns
+    -------
+    Dataset
+        A context manager: its engine is closed at the end of the ``with`` block.
 
     Raises
     ------
@@ -142,7 +153,22 @@ def open_dataset(settings: Settings) -> Dataset:
 
 
 def check(settings: Settings) -> dict[str, int]:
-    """Validates everything and writes nothing; returns the rows of each table. Raises as :func:`open_dataset`."""
+    """Validates everything and writes nothing.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Returns
+    -------
+    dict
+        Rows of each table.
+
+    Raises
+    ------
+    InputError
+        As :func:`open_dataset`.
+    """
     with open_dataset(settings) as dataset:
         return dict(dataset.rows)
 

@@ -73,6 +73,7 @@ class MarketData:
         return cls(**tables, features=tuple(facts["features"]), frequency=facts["frequency"], facts=facts, notes=notes)
 
     def write(self, workspace: Workspace) -> None:
+        """Its tables and notes, into ``workspace``."""
         for table in _TABLES:
             frame = getattr(self, table)
             if frame is not None:

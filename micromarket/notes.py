@@ -36,6 +36,7 @@ class Notes:
     checks: tuple[Check, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """As plain values."""
         return plain(dataclasses.asdict(self))
 
     @classmethod

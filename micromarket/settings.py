@@ -296,4 +296,5 @@ class Settings:
     write_back: WriteBack | None = None
 
     def has(self, table: str) -> bool:
+        """Whether ``data`` names the table."""
         return table in self.data

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from micromarket.errors import InputError, Problem
@@ -127,3 +130,51 @@ def write_starter(directory: str | Path) -> list[Path]:
         write_atomically(folder / name, lambda p, text=text: p.write_text(text, encoding="utf-8"))  # type: ignore[misc]
         for name, text in files.items()
     ]
+
+
+def copy_notebooks(directory: str | Path, plan: str | Path | None = None) -> list[Path]:
+    """Copies the notebooks, the explorers among them, to look into a run or to change them; returns the copies.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Folder of the copies; made if need be.
+    plan : str or Path, optional
+        The ``plan.yml`` that their parameters then name; ``run_dir`` becomes the folder ``reports`` beside it.
+
+    Raises
+    ------
+    InputError
+        Naming the files that are there already, or a ``plan`` that is not; nothing is written then.
+    """
+    from micromarket.runner.pipeline import notebooks_folder
+
+    folder = Path(directory).absolute()
+    sources = sorted(notebooks_folder().glob("*.ipynb"))
+    problems = [Problem(str(folder / s.name), "no such file yet (nothing is overwritten)") for s in sources
+                if (folder / s.name).exists()]  # fmt: skip
+    if folder.exists() and not folder.is_dir():
+        problems.append(Problem(str(folder), "a folder, or a name that is free", value="a file"))
+    if plan is not None and not Path(plan).is_file():
+        problems.append(Problem(str(plan), "an existing file", value="nothing there"))
+    if problems:
+        raise InputError(problems)
+    copies = []
+    for source in sources:
+        book = json.loads(source.read_text(encoding="utf-8"))
+        if plan is not None:
+            values = {"plan": Path(plan).absolute(), "run_dir": Path(plan).absolute().parent / "reports"}
+            for cell in book["cells"]:
+                if "parameters" in cell["metadata"].get("tags", ()):
+                    cell["source"] = [_with_value(line, values) for line in cell["source"]]
+        text = json.dumps(book, ensure_ascii=False, indent=1) + "\n"
+        copies.append(write_atomically(folder / source.name, lambda p, t=text: p.write_text(t, encoding="utf-8")))  # type: ignore[misc]
+    return copies
+
+
+def _with_value(line: str, values: Mapping[str, Path]) -> str:
+    """A line of a cell of parameters such as ``plan: str = "…"  # what it is`` with another value."""
+    found = re.match(r'(\w+)(: str = )"[^"]*"', line)
+    if found is None or found[1] not in values:
+        return line
+    return f"{found[1]}{found[2]}{json.dumps(str(values[found[1]]), ensure_ascii=False)}{line[found.end() :]}"

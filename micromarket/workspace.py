@@ -50,9 +50,11 @@ class Workspace:
         self.run_dir = Path(run_dir).absolute()
 
     def path(self, name: str) -> Path:
+        """Where the table is, or would be."""
         return self.run_dir / ARTEFACTS[name].path
 
     def has(self, name: str) -> bool:
+        """Whether the table is there."""
         return self.path(name).exists()
 
     def read(self, name: str) -> pd.DataFrame:
@@ -72,6 +74,7 @@ class Workspace:
         return frame
 
     def read_if_there(self, name: str) -> pd.DataFrame | None:
+        """The table, or ``None`` where it is not there."""
         return self.read(name) if self.has(name) else None
 
     def write(self, name: str, frame: pd.DataFrame) -> Path:
@@ -88,9 +91,11 @@ class Workspace:
         return write_atomically(self.path(name), lambda p: frame.to_parquet(p, index=False, compression="zstd"))
 
     def write_notes(self, stage: str, notes: Notes) -> Path:
+        """What a stage says beside its tables, as JSON."""
         return write_json(self.run_dir / "work" / "notes" / f"{stage}.json", notes.to_json())
 
     def notes(self, stage: str) -> Notes:
+        """The notes of a stage that has run into this directory."""
         path = self.run_dir / "work" / "notes" / f"{stage}.json"
         if not path.exists():
             raise StageError(f"{path} is not there: run the stage {stage!r} into {self.run_dir} first")

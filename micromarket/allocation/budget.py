@@ -50,6 +50,7 @@ class BudgetResult:
     segments: pd.DataFrame | None = None
 
     def write(self, workspace: Workspace) -> None:
+        """Its tables and notes, into ``workspace``."""
         if self.budget is not None:
             workspace.write("budget", self.budget)
         if self.segments is not None:
@@ -72,12 +73,15 @@ def plan_budget(
 
     Parameters
     ----------
+    data : MarketData
+        ``current``: today's money by market and channel; ``markets`` for regions.
     response : ResponseResult
         ``curves`` and ``curve_draws`` over the plan period.
     value_markets : DataFrame
         ``new_customer_clv`` with ``_low`` and ``_high``: money per new customer.
     scores : DataFrame, optional
         ``headroom`` (customers): one account of where money works better.
+    settings : Settings
     field_notes : DataFrame, optional
         Markets with an unexpired note of kind ``blocked`` keep their money.
     segments : DataFrame, optional

@@ -53,6 +53,11 @@ def allocate(
 start
         As in :func:`optimise`.
 
+    Returns
+    -------
+    Allocation
+        With the certificate that no other one is better.
+
     Raises
     ------
     InfeasibleError

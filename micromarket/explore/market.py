@@ -297,7 +297,23 @@ def _scaled(markets: pd.DataFrame, features: list[str]) -> pd.DataFrame:
 
 
 def profile_of(workspace: Workspace, settings: Settings, market_id: str) -> Profile:
-    """:meth:`Markets.profile` for one market alone."""
+    """:meth:`Markets.profile` for one market alone.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    settings : Settings
+    market_id : str
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    StageError
+        For an id that the run doesn't know, with the nearest one.
+    """
     return Markets(workspace, settings).profile(market_id)
 
 

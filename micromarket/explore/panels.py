@@ -256,7 +256,20 @@ def scenario_panel(explorer: Explorer | None) -> ScenarioPanel | NothingToTry:
 
 
 def compare(panel: ScenarioPanel | NothingToTry, outcomes: Sequence[Outcome] | None = None) -> Page:
-    """``outcomes`` side by side; by default the plan beside three that many ask for."""
+    """Scenarios side by side.
+
+    Parameters
+    ----------
+    panel : ScenarioPanel or NothingToTry
+        From :func:`scenario_panel`.
+    outcomes : sequence of Outcome, optional
+        Default: the plan beside three that many ask for.
+
+    Returns
+    -------
+    Page
+        Shows itself in a notebook.
+    """
     if isinstance(panel, NothingToTry):
         return panel
     shown = panel.examples() if outcomes is None else outcomes

@@ -16,15 +16,23 @@ from micromarket.workspace import write_atomically
 
 
 def save_scenario(scenario: Scenario, settings: Settings, name: str | None = None) -> Path:
-    """Writes ``plan-NAME.yml`` beside the plan's own file, whose relative paths then hold, and returns its path.
+    """Writes ``plan-NAME.yml`` beside the plan's own file, whose relative paths then hold.
 
     Only what the scenario changes is written over; secrets stay the names of variables. A file of an earlier scenario
     of the same name is replaced.
 
     Parameters
     ----------
+    scenario : Scenario
+    settings : Settings
+        Those that the scenario was tried under.
     name : str, optional
         Default: the scenario's name.
+
+    Returns
+    -------
+    Path
+        The new file.
 
     Raises
     ------

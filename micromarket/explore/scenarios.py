@@ -282,7 +282,19 @@ def _thinned(draws: Draws) -> Draws:
 
 
 def explorer_of(workspace: Workspace, settings: Settings, field_notes: pd.DataFrame | None = None) -> Explorer | None:
-    """The explorer of a run's working folder; ``None`` where the run holds no response to spend.
+    """The explorer of a run's working folder.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    settings : Settings
+    field_notes : DataFrame, optional
+        Markets with an unexpired note of kind ``blocked`` keep their money.
+
+    Returns
+    -------
+    Explorer or None
+        ``None`` where the run holds no response to spend.
 
     Raises
     ------

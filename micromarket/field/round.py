@@ -54,6 +54,11 @@ def import_answers(
     command : sequence of str, optional
         For the manifest.
 
+    Returns
+    -------
+    Path
+        The new run folder.
+
     Raises
     ------
     InputError

@@ -54,6 +54,17 @@ def export_sheets(run: str | Path, out: str | Path) -> list[Path]:
     Each has a tab a manager of the territory, or one for all of it. Texts from data are stored as texts, never as
     formulas; everything but the answer cells is locked.
 
+    Parameters
+    ----------
+    run : str or Path
+        A finished run folder.
+    out : str or Path
+        Folder of the sheets; nothing in it is overwritten.
+
+    Returns
+    -------
+    list of Path
+
     Raises
     ------
     InputError

@@ -63,6 +63,11 @@ def back_solve(
     budget : DataFrame or None
         Not used yet: the mix of channels is the one of the past.
     settings : Settings
+
+    Returns
+    -------
+    FunnelResult
+        Whole numbers that add up; no table where there are no targets or no leads.
     """
     if targets is None or targets.empty:
         return _nothing("No funnel: there are no targets to work back from.")

@@ -45,6 +45,7 @@ class PotentialResult:
     notes: Notes
 
     def write(self, workspace: Workspace) -> None:
+        """Its tables and notes, into ``workspace``."""
         workspace.write("scores", self.scores)
         workspace.write("causes", self.causes)
         workspace.write("peer_groups", self.peer_groups)
@@ -67,9 +68,20 @@ def estimate_potential(
     data : MarketData
     value_markets : DataFrame
         Artefact ``value_markets``; a market that is missing there takes the mean value of the others.
+    settings : Settings
     field_notes : DataFrame, optional
         Contract table, each note until it expires; kind ``potential`` bounds a market's potential by at most 25% either
         way, ``play`` sets its play, ``blocked`` says that nothing can be started there.
+
+    Returns
+    -------
+    PotentialResult
+        Customers and money by market, with 90% ranges.
+
+    Raises
+    ------
+    InputError
+        A ``plays.yml`` beside ``plan.yml`` that can't be read.
     """
     # one order of rows, whatever the file had: random draws must not depend on it
     markets = pd.DataFrame(data.markets).sort_values("market_id", kind="stable").reset_index(drop=True)

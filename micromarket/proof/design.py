@@ -84,6 +84,7 @@ def design_holdout(
         ``panel``, ``current`` and ``frequency`` are needed; ``neighbours`` for buffers.
     budget, scores, curves, curve_draws, value_markets : DataFrames or None
         The artefacts of these names; ``scores`` for ``peer_group`` (one group where absent).
+    settings : Settings
     response_notes : Notes, optional
         For carry-over by channel and spillover across borders.
     experiments : DataFrame, optional
@@ -93,6 +94,11 @@ def design_holdout(
     earlier : sequence of TestReadout
         What the test of the plan before brought; told in the notes (``results``) beside what tests changed in this
         plan's response estimates (``taught``).
+
+    Returns
+    -------
+    TestDesign
+        With the frozen record that the readout reads; no table where nothing can be tested.
     """
     found = _design(
         data, budget, scores, settings, curves, curve_draws, value_markets, response_notes, experiments, field_notes

@@ -50,6 +50,7 @@ def estimate_response(
         ``headroom`` (customers) by market; the effect of spend may rise with headroom per head, if the data say so.
     value_markets : DataFrame
         ``new_customer_clv`` (money per new customer), for marginal returns.
+    settings : Settings
     experiments : DataFrame, optional
         Table ``experiments`` of the contract. ``lift``: new customers per unit of money. Where ``spend`` (money that
         the test added; below 0: took away) and ``markets`` (how many) are given, it is read as the lift of that money

@@ -33,6 +33,7 @@ class ResponseResult:
     half_draws: pd.DataFrame | None = None
 
     def write(self, workspace: Workspace) -> None:
+        """Its tables and notes, into ``workspace``."""
         for name in TABLES:
             table = getattr(self, name)
             if table is not None:

@@ -78,6 +78,9 @@ def simulate(
         Number of markets; customers on the books at ``as_of`` (those who left are in the files too).
     weeks : int
         Whole weeks of spend, up to ``as_of``; the week that holds ``as_of`` comes on top.
+    directory : str or Path
+    seed : int
+        Equal seeds, equal companies.
     relationship : {"contractual", "non-contractual"}
     preset : {"telecom"}, optional
         The sample company with its story; without it a plain company.

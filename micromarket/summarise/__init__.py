@@ -37,6 +37,10 @@ _SALES = ("territory", "manager", "reps", "capacity", "last_target", "last_actua
 def summarise(dataset: Dataset) -> MarketData:
     """Aggregates everything that the later stages need.
 
+    Parameters
+    ----------
+    dataset : Dataset
+
     Returns
     -------
     MarketData

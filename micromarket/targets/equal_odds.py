@@ -90,6 +90,7 @@ def set_targets(
     Returns
     -------
     TargetsResult
+        Money in cents that adds up to the goal; no table where no revenue has a date.
     """
     through = "segment" in settings.targets.split and pass_through(data.facts)
     whole = through or "segment" not in settings.targets.split

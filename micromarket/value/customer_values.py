@@ -119,6 +119,20 @@ def write_customer_values(
 ) -> CustomerValues:
     """:func:`customer_values` as Parquet at ``path`` (Spark: a folder of Parquet files).
 
+    Parameters
+    ----------
+    dataset : Dataset
+    settings : Settings
+    path : str or Path
+        Outside every run folder.
+    data : MarketData, optional
+    value : ValueResult, optional
+        Of this dataset; default: both are made again.
+
+    Returns
+    -------
+    CustomerValues
+
     Raises
     ------
     InputError

@@ -49,6 +49,7 @@ class ValueResult:
     notes: Notes
 
     def write(self, workspace: Workspace) -> None:
+        """Its tables and notes, into ``workspace``."""
         workspace.write("value_cells", self.cells)
         workspace.write("value_markets", self.markets)
         self.acquisition.write(workspace)
@@ -63,6 +64,19 @@ def estimate_value(dataset: s.Tables, data: MarketData, settings: Settings) -> V
     Contracts: sBG; purchases (or a customer_summary with ages): BG/NBD with Gamma-Gamma; a customer_summary without
     ages: the margin observed. Each is fitted by segment over all markets; markets then differ by empirical Bayes
     effects (:mod:`micromarket.value.pooling`). Value is discounted contribution margin less servicing cost.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Asked for counts of customers with equal histories only.
+    data : MarketData
+    settings : Settings
+        ``economics``: margin, discount rate per year, horizon in months, servicing cost.
+
+    Returns
+    -------
+    ValueResult
+        Money per customer over the horizon, with 90% ranges.
 
     Raises
     ------
