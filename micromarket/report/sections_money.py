@@ -76,15 +76,14 @@ def _opportunity(desk: Desk, blocks: list[Block]) -> Section:
     frame = desk.frame
     best = frame.sort_index().sort_values("opportunity", ascending=False, kind="stable").head(12)
     share = float(best["opportunity"].sum() / frame["opportunity"].clip(lower=0).sum())
-    title = f"{plural(len(best), 'market')} of {count(len(frame))} hold {percent(share)} of the opportunity"
-    if desk.number("potential", "signal", "verdict") == "weak":
-        title += ", as far as the data tell"
+    about = "perhaps " if desk.number("potential", "signal", "verdict") == "weak" else ""
+    title = f"{plural(len(best), 'market')} of {count(len(frame))} hold {about}{percent(share)} of the opportunity"
     fifth = finite(desk.number("potential", "opportunity_share_top_fifth"))
     pictures = []
     if fifth is not None and len(frame) >= 20:
         finding = f"The best fifth of markets holds {percent(fifth)} of the opportunity"
         alt = f"Cumulative share of opportunity over markets. {finding}."
-        svg = figures.share_line(frame["opportunity"], 60, HALF_MM)
+        svg = figures.share_line(frame["opportunity"], 54, HALF_MM)
         pictures.append(desk.figure("concentration", finding, alt, svg))
     # what is held today follows from the published potential and headroom
     held = best["potential_customers"] - best["headroom"]
@@ -101,7 +100,7 @@ def _opportunity(desk: Desk, blocks: list[Block]) -> Section:
         finding = f"Most opportunity: {first}, {desk.money(best['opportunity'].iloc[0])}"
     unit = "Customers still to be won (dot; bar: 90%)"
     svg = figures.dots_on_bars(
-        ranges, unit, compact, height_mm=60 if pictures else None, width=18, width_mm=HALF_MM if pictures else None
+        ranges, unit, compact, height_mm=54 if pictures else None, width=18, width_mm=HALF_MM if pictures else None
     )
     alt = f"{finding}. " + listed([f"{label(n, 30)} {count(v)}" for n, v in ranges["value"].head(5).items()])
     pictures.append(desk.figure("room", finding, alt, svg))
