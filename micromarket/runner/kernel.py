@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import site
@@ -15,7 +16,7 @@ import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
-from jupyter_core.utils import run_sync
+from jupyter_core.utils import ensure_event_loop, run_sync
 from traitlets import default
 
 from micromarket.runner.cells import imports_of
@@ -51,6 +52,17 @@ def peak_memory(pid: int | None) -> float | None:
         return next(round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith("VmHWM"))
     except (OSError, ValueError, IndexError, StopIteration):
         return None
+
+
+def _drop_what_waits() -> None:
+    """Ends what waits for an answer of a kernel since the run was stopped: it would complain later that none came."""
+    with contextlib.suppress(Exception):
+        loop = ensure_event_loop()
+        waiting = [] if loop.is_running() else [task for task in asyncio.all_tasks(loop) if not task.done()]
+        for task in waiting:
+            task.cancel()
+        if waiting:
+            loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
 
 
 class PrivateKernelManager(AsyncKernelManager):
@@ -107,6 +119,8 @@ class PrivateKernelManager(AsyncKernelManager):
 
     def stop(self) -> None:
         """Ends the kernel and its clients, at once and without a word: it has nothing left to do."""
+        if self._clients:
+            _drop_what_waits()
         while self._clients:
             with contextlib.suppress(Exception):
                 # papermill leaves its client to who gave it the manager; each holds a dozen files and two threads
