@@ -246,7 +246,7 @@ def _columns_gone() -> Iterator[Mutation]:
         for name, declared in schema.columns.items():
             if name not in COLUMNS[table].split():
                 continue
-            wrong = f"x{name[1:]}x" if len(name) < 5 else name[:-1]
+            wrong = f"{name}s" if len(name) < 5 else name[:-1]
             required = declared.required or (table, name) == ("customers", "market_id")
 
             def without(r: list[list[str]], name: str = name) -> list[list[str]]:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from micromarket.artefacts import ARTEFACTS
 from micromarket.config import Settings
+from micromarket.disclosure import hidden_groups
 from micromarket.formats import listed, percent
 from micromarket.market_data import MarketData
 from micromarket.notes import Assumption
@@ -133,7 +134,8 @@ def _table(levels: list[Level], names: pd.Series | None, min_cell: int) -> pd.Da
         )
         if level.kind == "market" and names is not None:
             frame["name"] = frame["key"].map(names).fillna(frame["key"])
-        small = (frame["new_customers"] < min_cell) & (frame["new_customers"] > 0)
+        # their sum is known: one small group alone would be what the others leave over
+        small = hidden_groups(frame["new_customers"], min_cell, zeros=False)
         frame.loc[small | (frame["new_customers"] <= 0), list(_SHOWN_TO_PEOPLE[1:])] = np.nan
         frame.loc[small, "new_customers"] = np.nan
         frames.append(frame)
