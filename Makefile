@@ -61,8 +61,8 @@ $(DOCS): $(READY) requirements-docs.lock
 	fi
 	@touch $(DOCS)
 
-docs: $(DOCS)    ## the documentation as a site, docs/_build/index.html; broken references are errors
-	@$(BIN)/python -m sphinx -b html -W --keep-going -n -q -d docs/_build/.doctrees docs docs/_build && echo docs/_build/index.html
+docs: $(DOCS)    ## the documentation as a site, docs/_build/html/; broken references are errors
+	@$(BIN)/python -m sphinx -b html -W --keep-going -n -q -d docs/_build/doctrees docs docs/_build/html && echo docs/_build/html/index.html
 
 api: $(READY)    ## docs/api-signatures.txt, once CHANGELOG.md says what changed
 	@$(BIN)/python tests/public_api.py
