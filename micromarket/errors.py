@@ -45,7 +45,7 @@ class Problem:
             place.append(f"row {self.row}")
         found = "" if self.value is None else f" found {self.value};"
         also = f" (and {self.more:,} more)" if self.more else ""
-        return f"{', '.join(place)}:{found} expected {self.expected}{also}"
+        return printable(f"{', '.join(place)}:{found} expected {self.expected}{also}")
 
 
 class InputError(MicromarketError):
@@ -77,13 +77,30 @@ def did_you_mean(word: object, options: Sequence[str]) -> str:
     >>> did_you_mean("margin_rat", ["margin_rate", "discount_rate"])
     'one of margin_rate, discount_rate (did you mean margin_rate?)'
     """
-    close = difflib.get_close_matches(str(word), options, n=1, cutoff=0.6)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    return f"one of {', '.join(options)}{hint}"
+    close = difflib.get_close_matches(str(word)[:_WORD], options, n=1, cutoff=0.6)
+    hint = f" (did you mean {_short(close[0])}?)" if close else ""
+    more = f" and {len(options) - _OPTIONS:,} more" if len(options) > _OPTIONS else ""
+    return f"one of {', '.join(map(_short, options[:_OPTIONS]))}{more}{hint}"
+
+
+_OPTIONS, _WORD = 40, 80
+
+
+def _short(option: str) -> str:
+    return printable(option if len(option) <= _WORD else option[: _WORD - 1] + "…")
+
+
+def printable(text: str) -> str:
+    """A text without what moves a terminal's cursor, colours it, turns its direction or can't be seen.
+
+    >>> printable("a\x1b[31mb\u202ec")
+    'a�[31mb�c'
+    """
+    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def shown(value: object, width: int = 60) -> str:
     """A value from data as it may be printed: one line, bounded, quotes visible."""
-    text = repr(value) if isinstance(value, str) else str(value)
-    text = "".join(c if c.isprintable() else "�" for c in text)
+    text = repr(value[: 4 * width]) if isinstance(value, str) else str(value)
+    text = printable(text[: 4 * width])
     return text if len(text) <= width else text[: width - 1] + "…"

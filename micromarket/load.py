@@ -390,7 +390,7 @@ def _read_markets(table: ibis.Table, raw: RawTable, features: tuple[str, ...], w
     for column, default in (("name", frame["market_id"]), ("region", "All")):
         if column not in frame.columns:
             frame[column] = default
-        frame[column] = frame[column].fillna(default).astype("str")
+        frame[column] = frame[column].fillna(default).astype("str").map(_readable)
     for column in ("addressable_customers", "market_customers"):
         if column not in frame.columns:
             frame[column] = float("nan")
@@ -398,6 +398,18 @@ def _read_markets(table: ibis.Table, raw: RawTable, features: tuple[str, ...], w
     if "geometry" in frame.columns:
         warnings += [f"{text[0].upper()}{text[1:]}." for text in geography.validate_geometry(frame)]
     return geography.prepare_markets(frame)
+
+
+def _readable(name: str) -> str:
+    """A name as it stands in lists, on maps and in a terminal: one line, in the direction of its own letters."""
+    plain = "".join(" " if c.isspace() else "" if c in _UNSEEN else c for c in name)
+    return " ".join(plain.split()) or name
+
+
+#: Turns of direction, byte order marks and blanks without width; not the joiners that some scripts need.
+_UNSEEN = frozenset("\u061c\u200b\u200e\u200f\u2060\ufeff") | {
+    chr(c) for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
 
 
 def _warn_of_sizes(markets: pd.DataFrame, warnings: list[str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from micromarket.config import Settings, read_settings
-from micromarket.errors import EXIT_INPUT, MicromarketError, StageError, did_you_mean
+from micromarket.errors import EXIT_INPUT, MicromarketError, StageError, did_you_mean, printable
 from micromarket.pinned import pin
 from micromarket.runner.disk import disk_errors_told
 from micromarket.runner.findings import finding
@@ -35,7 +35,10 @@ def check_input(settings: Settings) -> Mapping[str, int]:
     """Reads and validates every input, returns the tables' rows; see :func:`micromarket.runner.preview.check`."""
     from micromarket.runner.preview import check  # heavy; a mistyped option should be answered without it
 
-    return check(settings).rows
+    found = check(settings)
+    for text in found.warnings:
+        to_terminal(f"mind this: {printable(text)}")
+    return found.rows
 
 
 def run(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from micromarket.config import Settings
-from micromarket.errors import InputError, Problem
+from micromarket.errors import InputError, Problem, printable
 from micromarket.formats import plural
 from micromarket.load import Dataset, open_dataset
 from micromarket.runner.inputs import BESIDE
@@ -42,7 +42,7 @@ class Preview:
         lines += ["", f"Features: {', '.join(self.features) or 'none'}", "", "The plan will say"]
         lines += [f"  {part:<11}{sentence}" for part, sentence in self.says]
         if self.warnings:
-            lines += ["", "Mind this", *(f"  - {text}" for text in self.warnings)]
+            lines += ["", "Mind this", *(f"  - {printable(text)}" for text in self.warnings)]
         return "\n".join(lines)
 
 
