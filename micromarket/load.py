@@ -275,7 +275,7 @@ def _typed(local: Engine, raw: RawTable) -> ibis.Table:
     if raw.source.inside:
         return table
     name = f"typed_{raw.source.table}"
-    (rows,) = local.duck.execute(f'SELECT count(*) FROM "{raw.table.get_name()}"').fetchone()
+    rows = int(raw.table.count().execute())  # it may have no name: without the rows of later days
     kind = "TABLE" if rows <= _KEPT_ROWS else "VIEW"
     local.duck.execute(f'CREATE OR REPLACE {kind} "{name}" AS {ibis.to_sql(table, dialect="duckdb")}')
     return local.ibis.table(name)
