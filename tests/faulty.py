@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 
 REPO = Path(__file__).resolve().parent.parent
-#: Keys of the manifest that hold times, or where a stage's result was taken from.
-_TIMES = {"started", "ended", "seconds", "status", "reused_from", "command", "platform"}
+#: Keys of the manifest that hold times, where a stage's result was taken from, or code that is being edited.
+_TIMES = {"started", "ended", "seconds", "status", "reused_from", "command", "package_sha256"}
 
 #: Three small stages on real kernels; `wait` makes a stage last, so that there is something to kill.
 SMALL = """\
@@ -112,6 +112,15 @@ def contents(folder: Path) -> dict[str, Any]:
         else:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def different(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Files, and keys of the manifest, that are not the same."""
+    odd = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    if "manifest.json" in odd:
+        a, b = found.get("manifest.json", {}), wanted.get("manifest.json", {})
+        odd += [f"manifest: {key}" for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
+    return odd
 
 
 def _without_times(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """What a run does when the machine fails it: nothing half-published, a clear message, and it goes on from there.
 
-`make test` kills it at a few moments; `make faults` at FULL of them, spread over the whole run by a fixed seed.
+`make faults` kills it at many moments, spread over the whole run by a fixed seed, and compares what is published after
+`--resume` with an undisturbed run, byte by byte. What takes no kernel runs with `make test`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faulty import alive, contents, family, finish, full_run, small_run, start, visible, wait_for
+from faulty import alive, contents, different, family, finish, full_run, small_run, start, visible, wait_for
 from test_runner import DOUBLE, PIPELINE, TELL, in_this_process, write_notebook
 from test_runner import company as company
 from test_runner import go as go_small
@@ -36,8 +37,8 @@ from micromarket.operation.status import state_of
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals and process groups")
 
 SEED = 20_261
-#: Kill points of the full suite: of the small pipeline, and of all nine notebooks.
-FULL = (42, 12)
+#: Kill points of the small pipeline and of all nine notebooks; fewer in CI (``MICROMARKET_KILL_POINTS=8,2``).
+POINTS = tuple(int(n) for n in os.environ.get("MICROMARKET_KILL_POINTS", "42,12").split(","))
 HOW = ("group", "main", "kernel", "server")
 
 
@@ -63,7 +64,7 @@ def killed(command: list[str], delay: float, how: str) -> tuple[int, str, bool]:
 
 
 def check_kill_points(
-    undisturbed: Path, command: list[str], out: Path, points: list[tuple[float, str]], names: int
+    undisturbed: Path, command: list[str], resume: list[str], out: Path, points: list[tuple[float, str]]
 ) -> dict[str, int]:
     """Kills, checks what is left, resumes, and compares with an undisturbed run; how the killed runs ended."""
     wanted, ended = contents(undisturbed), {"died": 0, "failed": 0, "done": 0}
@@ -73,7 +74,7 @@ def check_kill_points(
         status, err, gone = killed(command, delay, how)
         assert gone, f"{where}: a process outlived the run"
         for folder in visible(out):  # it was published before the kill, or survived it
-            assert contents(folder) == wanted, f"{where}: half-published"
+            assert different(contents(folder), wanted) == [], f"{where}: half-published"
         if status < 0:
             ended["died"] += 1
         elif status == 0:
@@ -83,18 +84,16 @@ def check_kill_points(
             assert status == 1, f"{where}: {err}"
             assert "Traceback" not in err, f"{where}: {err}"
             assert "died" in err or "ended" in err, f"{where}: {err}"
-        status, _, err = finish([*command, "--resume"] if names == 9 else [*command[:-1], _resumed(command[-1])])
+        status, _, err = finish(resume)
         assert status == 0, f"{where}, resumed: {err}"
         folders = visible(out)
         assert folders, where
-        assert all(contents(folder) == wanted for folder in folders), f"{where}: another result"
+        for folder in folders:
+            assert different(contents(folder), wanted) == [], f"{where}: another result"
         assert not list(out.glob(".publish*")), where
         assert state_of(out).sound, where
+        print(f"{where}: status of the killed run {ended}", flush=True)
     return ended
-
-
-def _resumed(code: str) -> str:
-    return code.replace("*()", '*("--resume",)')
 
 
 def spread(count: int, seconds: float, seed: int) -> list[tuple[float, str]]:
@@ -118,22 +117,15 @@ def timed(command: list[str]) -> float:
     return time.monotonic() - began
 
 
-def test_killed_while_a_stage_works(slow_company: Path, tmp_path: Path) -> None:
-    """In short: the main process and a kernel, while the second stage works."""
-    reference = tmp_path / "reference"
-    seconds = timed(small_run(slow_company, reference))
-    command = small_run(slow_company, tmp_path / "out")
-    check_kill_points(visible(reference)[0], command, tmp_path / "out", [(0.75 * seconds, "main")], 3)
-
-
 @pytest.mark.faults
 def test_killed_at_any_moment_small(slow_company: Path, tmp_path: Path) -> None:
     reference = tmp_path / "reference"
     timed(small_run(slow_company, reference))
     seconds = timed(small_run(slow_company, tmp_path / "warm"))
     command = small_run(slow_company, tmp_path / "out")
-    points = spread(FULL[0], seconds, SEED)
-    ended = check_kill_points(visible(reference)[0], command, tmp_path / "out", points, 3)
+    points = spread(POINTS[0], seconds, SEED)
+    resume = small_run(slow_company, tmp_path / "out", "--resume")
+    ended = check_kill_points(visible(reference)[0], command, resume, tmp_path / "out", points)
     print(f"\n{len(points)} kill points of three notebooks (seed {SEED}, {seconds:.1f} s a run): {ended}")
 
 
@@ -143,9 +135,10 @@ def test_killed_at_any_moment_full(tmp_path: Path) -> None:
     seconds = timed(full_run(plan, reference))
     folder = visible(reference)[0]
     assert {"plan.pdf", "plan.xlsx", "dashboard.html", "plan.json"} <= set(contents(folder))
-    points = spread(FULL[1], seconds, SEED + 1)
-    command = full_run(plan, tmp_path / "elsewhere" / "out")
-    ended = check_kill_points(folder, command, tmp_path / "elsewhere" / "out", points, 9)
+    points = spread(POINTS[1], seconds, SEED + 1)
+    out = tmp_path / "elsewhere" / "out"
+    command = full_run(plan, out)
+    ended = check_kill_points(folder, command, [*command, "--resume"], out, points)
     print(f"\n{len(points)} kill points of nine notebooks (seed {SEED + 1}, {seconds:.1f} s a run): {ended}")
 
 
@@ -230,6 +223,7 @@ def test_output_on_a_read_only_disk(company: Path, tmp_path: Path) -> None:
 # --- kernels ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.faults
 def test_a_python_that_can_start_no_kernel_is_told(company: Path, tmp_path: Path) -> None:
     (tmp_path / "broken" / "ipykernel").mkdir(parents=True)
     (tmp_path / "broken" / "ipykernel" / "__init__.py").write_text("raise ImportError('no kernel here')\n")
@@ -268,7 +262,7 @@ def test_out_of_memory_is_told_as_the_likely_cause(company: Path, tmp_path: Path
         assert "count       reused" in err
 
 
-# --- two at once, clocks, inputs that change ----------------------------------------------------------------------------
+# --- two at once, clocks, inputs that change --------------------------------------------------------------------------
 
 
 @pytest.mark.faults
