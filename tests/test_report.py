@@ -219,6 +219,10 @@ def test_the_workbook_holds_no_formula_and_every_row(hostile, tmp_path):
     column = head.index("Money, plan") + 1
     total = sum(budget.cell(r, column).value for r in range(2, budget.max_row + 1))
     assert total == pytest.approx(hostile.totals["budget"]["recommended"])
+    named = book.defined_names["Budget_plan"].attr_text.split("!")[1].replace("$", "")
+    assert book["Read me"][named].value == pytest.approx(total)
+    assert book["Markets"].page_setup.fitToHeight == 0
+    assert book["Markets"].print_title_rows == "$1:$1"
     assert '=HYPERLINK("http://x","y")' in [book["Markets"].cell(r, 2).value for r in range(2, 6)]
 
 

@@ -274,7 +274,7 @@ def _moves(plan: Plan, index: pd.Index, thrift: int) -> tuple[list[list[Any]], l
     by: dict[Any, list[Any]] = {}
     for r in cells.itertuples(index=False):
         move = [r.channel, _short(r.current, 3), _short(r.recommended, 3), r.reason]
-        by.setdefault(r.market_id, []).append(move if (low := _short(r.low, 2)) is None else [*move, low])
+        by.setdefault(r.market_id, []).append(move if (gain := _short(r.low, 2)) is None else [*move, gain])
     return [by.get(i, []) for i in index], channels, reasons
 
 

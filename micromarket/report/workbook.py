@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import xlsxwriter
-from xlsxwriter.utility import xl_range_abs
+from xlsxwriter.utility import xl_range_abs, xl_rowcol_to_cell
 from xlsxwriter.workbook import Workbook
 from xlsxwriter.worksheet import Worksheet
 
@@ -153,8 +153,30 @@ def _text(sheet: Worksheet, row: int, column: int, value: object, style: Any) ->
     sheet.write_string(row, column, _clean(str(value)), style)
 
 
+def totals(plan: Plan) -> list[tuple[str, str, str, float]]:
+    """(Name for formulas, words, kind of number, value) of what the plan states as totals."""
+    found: list[tuple[str, str, str, Any]] = [
+        ("Budget_now", "Budget, as spent today", "money", plan.totals.get("budget", {}).get("current")),
+        ("Budget_plan", "Budget, plan", "money", plan.totals.get("budget", {}).get("recommended")),
+        ("Money_that_moves", "Money that moves", "money", plan.number("allocation", "moved")),
+        *(
+            (f"Gain_{part}", f"Margin it should add, {words}", "money", plan.number("allocation", "gain", part))
+            for part, words in (("expected", "expected"), ("low", "low (5%)"), ("high", "high (95%)"))
+        ),
+        ("Revenue_target", "Revenue target", "money", plan.totals.get("targets", {}).get("revenue")),
+        ("New_customers_target", "New customers, target", "count", plan.totals.get("targets", {}).get("new_customers")),
+        ("Margin_target", "Margin on that revenue", "money", plan.totals.get("targets", {}).get("margin")),
+        ("Odds_of_the_goal", "Odds of the goal", "percent", plan.number("targets", "p_company")),
+        ("Leads_due", "Leads due", "count", plan.totals.get("funnel", {}).get("leads")),
+        ("Customers_to_win", "Customers still to be won", "count", plan.totals.get("scores", {}).get("headroom")),
+        ("Opportunity_total", "Opportunity, in margin", "money", plan.totals.get("scores", {}).get("opportunity")),
+    ]
+    return [(n, w, k, number) for n, w, k, v in found if (number := finite(v)) is not None]
+
+
 def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
     sheet = book.add_worksheet("Read me")
+    _printed(sheet)
     sheet.hide_gridlines(2)
     sheet.set_column(0, 0, 30)
     sheet.set_column(1, 1, 22)
@@ -179,6 +201,14 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
         _text(sheet, row, 1, card.value, styles["text"])
         _text(sheet, row, 2, card.note, styles["grey"])
         row += 1
+    row += 1
+    row = band("Totals to calculate with")
+    for name, words, kind, value in totals(plan):
+        _text(sheet, row, 0, words, styles["strong"])
+        sheet.write_number(row, 1, value, styles[kind])
+        _text(sheet, row, 2, f"  Name in formulas: {name}", styles["grey"])
+        book.define_name(name, f"='Read me'!{xl_rowcol_to_cell(row, 1, True, True)}")
+        row += 1
     main, rest = cautions.cautions(plan)
     what, seen = foresight_in_words(plan)
     for title, lines in (
@@ -198,7 +228,7 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
                 _text(sheet, row, 0, source, styles["grey"])
                 sheet.merge_range(row, 1, row, 2, "", styles["wrap"])
                 _text(sheet, row, 1, text, styles["wrap"])
-                sheet.set_row(row, 14 * (1 + len(str(text)) // 115))
+                sheet.set_row(row, 14 * (1 + max(len(str(text)) // 115, len(str(source)) // 32)))
                 row += 1
     row += 1
     row = band("What the columns mean")
@@ -220,6 +250,7 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
             _text(sheet, row, 0, heading, styles["strong"])
             _text(sheet, row, 1, column, styles["grey"])
             _text(sheet, row, 2, definition, styles["wrap"])
+            sheet.set_row(row, 14 * (1 + len(definition) // 100))
             row += 1
     summed = [SHEETS[t] for t, f in plan.tables.items() if "segment" in f.columns and len(f) > MOST_ROWS]
     if summed:
@@ -236,11 +267,21 @@ def _read_me(plan: Plan, book: Workbook, styles: Mapping[str, Any]) -> None:
         )
 
 
+def _printed(sheet: Worksheet) -> None:
+    """On A4 across, every column on the page, pages numbered."""
+    sheet.set_landscape()
+    sheet.set_paper(9)
+    sheet.fit_to_pages(1, 0)
+    sheet.set_footer("&L&A&R&P / &N")
+
+
 def _sheet(
     book: Workbook, title: str, frame: pd.DataFrame, styles: Mapping[str, Any], grey: frozenset[str],
     known: Mapping[str, tuple[str, str, str]] = COLUMNS,
 ) -> None:  # fmt: skip
     sheet = book.add_worksheet(title)
+    _printed(sheet)
+    sheet.repeat_rows(0)
     frame = frame.head(MOST_SHEET_ROWS)
     frozen = 1 + ("name" in frame.columns)
     sheet.freeze_panes(1, frozen)
