@@ -12,6 +12,7 @@ from micromarket.errors import InputError, Problem, shown
 
 DELIMITERS = (",", ";", "\t", "|")
 _HEADER_BYTES = 1 << 20
+_BLOCK = 1 << 24
 _UTF8 = "text in UTF-8 (in Excel: save as “CSV UTF-8”)"
 
 
@@ -27,6 +28,7 @@ def register_delimited(duck: Any, path: Path, name: str, shown_as: str) -> None:
         fewer values than the header, a quote that is never closed.
     """
     header, delimiter = _header(path, shown_as)
+    _refuse_zero_bytes(path, shown_as)
     columns = ", ".join(f"{_quoted(column)}: 'VARCHAR'" for column in header)
     options = (
         f"auto_detect = false, header = true, delim = {_quoted(delimiter)}, quote = '\"', escape = '\"',"
@@ -69,7 +71,9 @@ def _header(path: Path, shown_as: str) -> tuple[list[str], str]:
         raise InputError([Problem(shown_as, _UTF8, value="another encoding in its first line")]) from error
     bare = re.sub(r'"[^"]*"', "", text)
     delimiter = max(DELIMITERS, key=bare.count)  # the first of equals
-    if not bare.strip() or "\0" in text:
+    if "\0" in text:
+        raise InputError([Problem(shown_as, _UTF8, value="zero bytes, as in UTF-16 or a damaged file")])
+    if not bare.strip():
         raise InputError([Problem(shown_as, "the names of the columns in the first line", value=shown(text))])
     names = [column.strip() for column in next(csv.reader([text], delimiter=delimiter))]
     names = [column or f"column{i}" for i, column in enumerate(names, start=1)]
@@ -79,6 +83,20 @@ def _header(path: Path, shown_as: str) -> tuple[list[str], str]:
         column = names[lower.index(twice)]
         raise InputError([Problem(shown_as, "every column once", column=shown(column).strip("'"), value="it twice")])
     return names, delimiter
+
+
+def _refuse_zero_bytes(path: Path, shown_as: str) -> None:
+    """DuckDB takes ``12\\0`` for 12, and ``Sea\\0rch`` for a name of its own."""
+    if path.suffix.lower() == ".gz":
+        return  # a packed file has a checksum
+    lines = 0
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            at = block.find(b"\0")
+            if at >= 0:
+                row = max(lines + block.count(b"\n", 0, at), 1)
+                raise InputError([Problem(shown_as, f"{_UTF8}, without zero bytes", row=row, value="a zero byte")])
+            lines += block.count(b"\n")
 
 
 def _problem(message: str, shown_as: str) -> Problem:

@@ -135,7 +135,7 @@ def _column_violations(raw: ir.Table, table: str, as_of: dt.date) -> list[_Viola
 #: Longest text of a name or an id, and of a column that holds sentences.
 LONGEST, LONGEST_WORDS = 1_000, 20_000
 _SENTENCES = ("reason", "rejected_reason", "lost_reason", "markets", "author", "product")
-_CONTROLS = "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]"
+_CONTROLS = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 
 
 def _text_violations(table: str, name: str, value: ir.Value) -> list[_Violation]:
