@@ -189,7 +189,7 @@ def test_progress_can_be_put_on_a_published_page(browser: Browser, tmp_path: Pat
     data = payload(once)
     at = {name: i for i, name in enumerate(data["columns"])}
     told = {row[at["id"]] for row in data["markets"] if row[at["attained"]] is not None}
-    assert len(small) == 1
+    assert small
     assert not small & told, "a handful of customers stays unseen"
     with pytest.raises(InputError, match="a page that this version"):
         page_with_progress("<html></html>", found, 10, "dashboard.html")
