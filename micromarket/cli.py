@@ -83,6 +83,7 @@ def _pin(args: argparse.Namespace) -> None:
 
     settings = settled(read_settings(args.plan, args.as_of), Path(args.out).absolute())
     pin(settings, Path(args.run_dir).absolute())
+    (Path(args.run_dir) / "notebooks").mkdir(exist_ok=True)  # papermill makes no folders
     print(settings.as_of)
 
 
