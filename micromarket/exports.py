@@ -20,7 +20,7 @@ from micromarket.workspace import write_atomically
 QUOTA = ("Component", "Territory", "Period", "Value", "Unit")
 NO_TERRITORY = "No territory"
 #: What a spreadsheet would take for a formula at the beginning of a text.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
 def quota_table(run: str | Path) -> pd.DataFrame:
@@ -187,7 +187,9 @@ def plain_text(value: object) -> str:
     ("'=1+1", 'North')
     """
     text = "".join(c for c in str(value) if c.isprintable())
-    return f"'{text}" if str(value).lstrip(" ").startswith(_FORMULA) else text
+    # judged as it will stand there: what can't be seen is gone, and blanks in front don't stop a spreadsheet
+    risky = text.lstrip().startswith(_FORMULA) or str(value).startswith(("\t", "\r", "\n"))
+    return f"'{text}" if risky else text
 
 
 def _is_text(column: pd.Series) -> bool:

@@ -6,6 +6,7 @@ streamed over in batches. A second view with a column ``_row``, the number of th
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from dataclasses import dataclass, replace
@@ -300,18 +301,36 @@ def _register_vector(engine: Engine, source: Source, path: Path, name: str) -> A
 def connect(connection: str, shown_as: str, key: str) -> Any:
     """The Ibis backend of a connection URL; variables of the environment are filled in here and never shown."""
     try:
-        return ibis.connect(expand_variables(connection))
+        url = expand_variables(connection)
     except ValueError as error:
-        raise InputError([Problem(shown_as, str(error), column=key)]) from error
-    except ImportError as error:
+        raise InputError([Problem(shown_as, str(error), column=key)]) from None
+    # ``from None`` below: the driver's own error, which --debug would show too, may repeat the URL
+    try:
+        return ibis.connect(url)
+    except ImportError:
         backend = connection.split(":")[0]
         package = "micromarket[postgres]" if backend.startswith("postgres") else f"ibis-framework[{backend}]"
         expected = f"the driver of {backend} to be installed (pip install '{package}')"
-        raise InputError([Problem(shown_as, expected, column=key)]) from error
+        raise InputError([Problem(shown_as, expected, column=key)]) from None
     except Exception as error:
         # the driver's message may repeat the URL, which may hold a password: only the error's type is shown
-        expected = "a database that answers"
-        raise InputError([Problem(shown_as, expected, column=key, value=type(error).__name__)]) from error
+        expected = "a database that answers, at a URL such as postgres://user:password@host/database"
+        raise InputError([Problem(shown_as, expected, column=key, value=type(error).__name__)]) from None
+
+
+def without_secrets(text: str, connection: str) -> str:
+    """``text`` (a driver's message) without what the environment gave the connection, and without any password.
+
+    >>> without_secrets("no such host: postgres://me:pw@db/x", "postgres://me:pw@db/x")
+    'no such host: postgres://…@db/x'
+    """
+    for name, default in re.findall(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}", connection):
+        value = os.environ.get(name, default)
+        if value:
+            text = text.replace(value, f"${{{name}}}")
+            for part in re.split(r"[/:@?&=;]+", value):
+                text = text.replace(part, "…") if len(part) > 5 and part in text else text
+    return re.sub(r"://[^@\s/]+@", "://…@", text)
 
 
 def named_table(backend: Any, name: str) -> ibis.Table:
@@ -335,7 +354,9 @@ def _from_database(engine: Engine, source: Source, name: str) -> None:
         own = remote.name == "duckdb"
         engine.put(name, remote.con.execute(query).to_arrow_reader() if own else remote.sql(query).to_pyarrow_batches())
     except Exception as error:
-        raise _file_problem(source, error, "a query that the database can run") from error
+        text = without_secrets(str(error).strip(), source.connection).splitlines()
+        value = shown(text[0] if text else type(error).__name__, 160)
+        raise InputError([Problem(source.shown_as, "a query that the database can run", value=value)]) from None
     finally:
         remote.disconnect()
 

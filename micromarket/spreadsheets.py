@@ -21,6 +21,19 @@ _UNCALCULATED = re.compile(
 _ZEROS = re.compile(r"0{2,}")
 
 
+#: A workbook of a million full rows unpacks to about a gigabyte.
+_MOST_UNPACKED = 4 << 30
+
+
+def _refuse_bomb(path: Path, shown_as: str) -> None:
+    """A few kilobytes can be packed so that they unpack to more than any memory."""
+    with zipfile.ZipFile(path) as packed:
+        size = sum(part.file_size for part in packed.infolist())
+    if size > _MOST_UNPACKED:
+        expected = "a workbook of ordinary size, or the table as CSV or Parquet"
+        raise InputError([Problem(shown_as, expected, value=f"one that unpacks to {size / (1 << 30):,.1f} GiB")])
+
+
 def read_sheet(path: Path, sheet: str | None, shown_as: str) -> tuple[pd.DataFrame, str]:
     """The records of a sheet below its header, the first row that holds anything.
 
@@ -47,6 +60,7 @@ def read_sheet(path: Path, sheet: str | None, shown_as: str) -> tuple[pd.DataFra
         No such sheet, repeated column names, cells that show an error (#N/A, #REF!, …), formulas that were never
         calculated; each with its record's number.
     """
+    _refuse_bomb(path, shown_as)
     book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     try:
         found = _chosen(book, sheet, shown_as)

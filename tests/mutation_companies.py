@@ -84,8 +84,7 @@ def _contracts(folder: Path) -> None:
         encoding="utf-8",
     )
     (folder / "experiments.csv").write_text(
-        "channel,start,end,lift,lift_se,markets,spend\n"
-        "Search,2025-09-01,2025-10-26,0.01,0.004,M-001;M-002;M-005,500\n",
+        "channel,start,end,lift,lift_se,markets,spend\nSearch,2025-09-01,2025-10-26,0.01,0.004,M-001;M-002;M-005,500\n",
         encoding="utf-8",
     )
     edit_plan(

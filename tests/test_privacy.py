@@ -26,7 +26,9 @@ PLANTED = ("C-PLANTED-7741", "L-PLANTED-9982")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A company with several tiny markets; a customer and a lead that are easy to recognise."""
     folder = tmp_path_factory.mktemp("privacy")
-    simulate(folder / "company", markets=14, customers=500, weeks=60, seed=3, relationship="non-contractual", sparse=True)
+    simulate(
+        folder / "company", markets=14, customers=500, weeks=60, seed=3, relationship="non-contractual", sparse=True
+    )
     company = folder / "company"
     for table, key, name in (("customers", "customer_id", PLANTED[0]), ("leads", "lead_id", PLANTED[1])):
         frame = pd.read_parquet(company / f"{table}.parquet")
