@@ -74,7 +74,10 @@ def drift(
     for row in rows:
         row["change"], row["limit"], row["alarm"], row["text"] = _judged(row, limit)
     _by_season(rows, limit)
-    for row in rows:
+    whole = {r["table"] for r in rows if r["measure"] == "rows" and r["alarm"] and np.isnan(r["limit"])}
+    for row in rows:  # a table that came or went is told once, not column by column
+        if row["measure"] == "empty" and np.isnan(row["limit"]) and row["table"] in whole:
+            row["alarm"] = False
         row["alarm"] = bool(row["alarm"]) and folder is not None
         row["text"] = row["text"] if row["alarm"] else ""
         row["change"] = row["change"] if np.isfinite(row["change"]) else np.nan  # from nothing: no ratio
@@ -216,17 +219,22 @@ def _by_season(rows: list[dict[str, Any]], limit: Mapping[str, float]) -> None:
         if measure != "recent" or not np.isfinite(row["change"]) or many is None or not many["before"] >= _WORTH:
             continue
         change = float(row["change"])
+        counts = [many["now"], many["before"]]
         year = at.get((scope, table, column, "recent last year"))
         full = at.get((scope, table, "", "recent last year"))
         if year is not None and full is not None and min(full["now"], full["before"]) >= _WORTH:
             usual = float(year["change"])
             if np.isfinite(usual) and usual > -1:
                 change = (1 + change) / (1 + usual) - 1
+                counts += [full["now"], full["before"]]
         what = f"{column} of {table}" if column else f"new rows of {table}"
         span = "three months" if table in ("outcomes", "spend") else "four weeks"
         fell = "fell to nothing" if change <= -1 else f"{_way(change)} by {percent(abs(change))}"
-        row["change"], row["limit"] = change, limit["amounts"]
-        row["alarm"] = change <= -1 or abs(np.log1p(change)) > np.log1p(limit["amounts"])
+        # counts vary by chance, sums of money more: so much more may change where few rows come
+        chance = (4 if column else 3) * float(np.sqrt(sum(1 / max(n, 1.0) for n in counts)))
+        most = float(np.log1p(limit["amounts"])) + chance
+        row["change"], row["limit"] = change, float(np.expm1(most))
+        row["alarm"] = change <= -1 or abs(np.log1p(change)) > most
         row["text"] = f"In the last {span}, {what} {fell} against the run before, the season taken out."
 
 

@@ -215,17 +215,17 @@ class Keep:
 class Alarms:
     """How far a run may differ from the one before it without a word. Shares are fractions.
 
-    ``rows``: change of a table's rows; ``amounts``: of means, and of what came in the last 30 days; ``holes``: of the
-    share of empty values (absolute); ``mix``: share that changes place between categories; ``rank``: lowest rank
-    correlation of the markets' scores; ``figures``: change of the plan's headline figures.
+    ``rows``: change of a table's rows; ``amounts``: of means, and beyond chance of what the latest weeks brought;
+    ``holes``: of the share of empty values (absolute); ``mix``: share that changes place between categories; ``rank``:
+    lowest rank correlation of the markets' scores; ``figures``: change of the plan's headline figures.
     """
 
-    rows: float = 0.25
-    amounts: float = 0.35
+    rows: float = 0.15
+    amounts: float = 0.25
     holes: float = 0.05
-    mix: float = 0.15
-    rank: float = 0.80
-    figures: float = 0.50
+    mix: float = 0.10
+    rank: float = 0.85
+    figures: float = 0.40
 
 
 @dataclass(frozen=True)

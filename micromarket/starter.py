@@ -21,7 +21,7 @@ company:
   name: Example Company
   currency: USD                  # every amount of money, in and out, is in this currency
 
-as_of: 2026-06-30                # data count up to and including this day
+as_of: 2026-06-30                # data count up to and including this day; or: last full month, see docs/operation.md
 plan:
   start: 2026-07-01              # first and last day of the plan, both included
   end: 2027-06-30
