@@ -13,7 +13,7 @@ DOCS := $(VENV)/.docs
 PLAN ?= data/sample/plan.yml
 OUT ?= reports
 
-.PHONY: plan test truth faults spark docs api wheel wheel-test lab lint lock bench clv sample pictures clean help
+.PHONY: plan test mutations truth faults spark docs api wheel wheel-test lab lint lock bench clv sample pictures clean help
 
 help:            ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -73,8 +73,11 @@ api: $(READY)    ## docs/api-signatures.txt, once CHANGELOG.md says what changed
 wheel: $(READY)  ## the wheel, in dist/
 	@rm -f dist/micromarket-*.whl && $(BIN)/python -m hatchling build -t wheel
 
-wheel-test: wheel  ## the wheel in a clean environment: a plan for a company of one's own, far from here
-	@$(BIN)/python -m pytest -m slow tests/test_package.py
+wheel-test: $(READY)  ## the wheel in a clean environment: a plan for a company of one's own, far from here
+	@MICROMARKET_TEST_CLEAN=1 $(BIN)/python -m pytest -m slow tests/test_package.py
+
+mutations: $(READY)  ## the sample companies damaged in hundreds of ways, and counted (minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_mutations.py -m mutations --numprocesses=logical
 
 lint: $(READY)   ## ruff, types, clean notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

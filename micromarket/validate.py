@@ -55,11 +55,16 @@ FIRST_DAY = dt.date(1920, 1, 1)
 LAST_DAY = dt.date(9999, 12, 31)
 
 
+def _nothing(column: ir.Value, kind: str) -> Any:
+    """A column without any value: a bare null is a scalar, which has no sum."""
+    return ibis.ifelse(column.isnull(), ibis.null(kind), ibis.null(kind))
+
+
 def as_number(column: ir.Value) -> ir.FloatingValue:
     """A float; what can't be one, isn't finite or is larger than :data:`LARGEST` is missing."""
     kind = column.type()
     if kind.is_null() or kind.is_boolean() or kind.is_temporal() or kind.is_binary():
-        return ibis.null("float64")
+        return _nothing(column, "float64")
     number = _without_words(column).try_cast("float64") if kind.is_string() else column.cast("float64")
     return ibis.ifelse(number.isnan() | (number.abs() > LARGEST), ibis.null("float64"), number)
 
@@ -76,7 +81,7 @@ def as_date(column: ir.Value) -> ir.DateValue:
         # engines know more than days: "infinity", "epoch", 26-01-05 as the year 26
         dated = ibis.ifelse(text.re_search("^[0-9]{4}[-/]"), text, ibis.null("string"))
         return dated.try_cast("date").fill_null(dated.try_cast("timestamp").date())
-    return ibis.null("date")
+    return _nothing(column, "date")
 
 
 _CAST = {"text": as_text, "number": as_number, "date": as_date}

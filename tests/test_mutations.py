@@ -1,4 +1,4 @@
-"""The mutations of ``mutations.py``, each on a fresh copy of its company. ``make mutations`` runs all of them and counts.
+"""The mutations of ``mutations.py``, each on a fresh copy of its company. ``make mutations`` runs all, and counts.
 
 Whatever is done to the files: refused with the place, or a plan whose invariants hold and whose warnings name what is
 odd, or the very same input as undamaged. Never a parser's own error, a NaN, or a change that nobody is told of.
@@ -18,7 +18,6 @@ from invariants import broken, make
 from mutation_companies import COMPANIES, write_companies
 from mutations import COLUMNS, Mutation, all_mutations
 
-from micromarket import cli
 from micromarket.config import read_settings
 from micromarket.errors import InputError
 from micromarket.load import Dataset, open_dataset

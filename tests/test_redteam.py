@@ -28,18 +28,67 @@ from micromarket.notes import Notes
 from micromarket.runner.store import slug
 
 FORMULAS = (
-    "=cmd|' /C calc'!A0", "@SUM(1+1)", "+1+1", "-2+3", "\t=1+1", "\r=1+1", "\n=1+1", "  =1+1", "\u200b=1+1", "\ufeff=1+1",
-    '=HYPERLINK("http://x","y")', '=IMPORTXML("http://x","//a")', "＝1+1", "＠SUM(1)", "\x00=1+1", "\u202e=1+1",
-)  # fmt: skip
+    "=cmd|' /C calc'!A0",
+    "@SUM(1+1)",
+    "+1+1",
+    "-2+3",
+    "\t=1+1",
+    "\r=1+1",
+    "\n=1+1",
+    "  =1+1",
+    "\u200b=1+1",
+    "\ufeff=1+1",
+    '=HYPERLINK("http://x","y")',
+    '=IMPORTXML("http://x","//a")',
+    "＝1+1",
+    "＠SUM(1)",
+    "\x00=1+1",
+    "\u202e=1+1",
+)
 MARKUP = (
-    "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "<svg onload=alert(1)>", "{{7*7}}", "{% x %}",
-    '#read("/etc/passwd")', '#import "x"', "#eval(1)", "$\\frac{1}{0}$", "`raw`", "\\u{41}", "]]>", "javascript:alert(1)",
-    "&lt;b&gt;", "'; drop table markets; --", 'a"; drop table markets; --',
-)  # fmt: skip
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)>",
+    "{{7*7}}",
+    "{% x %}",
+    '#read("/etc/passwd")',
+    '#import "x"',
+    "#eval(1)",
+    "$\\frac{1}{0}$",
+    "`raw`",
+    "\\u{41}",
+    "]]>",
+    "javascript:alert(1)",
+    "&lt;b&gt;",
+    "'; drop table markets; --",
+    'a"; drop table markets; --',
+)
 PATHS = (
-    "../../etc/passwd", "..\\..\\x", "/etc/passwd", "CON", "NUL", "a/b", "x\0y", "...", ".", "", " ", "a" * 300, "é" * 300,
-    "\u202egpj.exe", "name.", "-rf", "~root", "$HOME", "`id`", "a\nb", "C:\\x", "//server/share", "🛒", "北京",
-)  # fmt: skip
+    "../../etc/passwd",
+    "..\\..\\x",
+    "/etc/passwd",
+    "CON",
+    "NUL",
+    "a/b",
+    "x\0y",
+    "...",
+    ".",
+    "",
+    " ",
+    "a" * 300,
+    "é" * 300,
+    "\u202egpj.exe",
+    "name.",
+    "-rf",
+    "~root",
+    "$HOME",
+    "`id`",
+    "a\nb",
+    "C:\\x",
+    "//server/share",
+    "🛒",
+    "北京",
+)
 SECRET = "s3cret-hunter2-Zx9"
 
 
