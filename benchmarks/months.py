@@ -1,6 +1,7 @@
 """36 monthly runs in a row on a growing company, in one process, as a schedule would make them.
 
     python benchmarks/months.py [--folder DIR] [--months 36] [--markets 80] [--customers 4000] [--seed 5]
+    python benchmarks/months.py --summary DIR
 
 Every run is for the month that ended, goes on from the run before (``previous_run: latest``), keeps the last six runs
 and writes its log. Measured after each: this process's memory, open files, threads and children, disk in use, time;
@@ -154,7 +155,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     for name, default in (("months", 36), ("markets", 80), ("customers", 4000), ("seed", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--summary", type=Path, metavar="DIR", help="only the summary of what has been measured there")
     args = parser.parse_args()
+    if args.summary is not None:
+        told = (args.summary / "months.jsonl").read_text(encoding="utf-8").splitlines()
+        print(summary(args.summary, [json.loads(line) for line in told]))
+        return
     folder = args.folder or Path(tempfile.mkdtemp(prefix="micromarket-months-"))
     folder.mkdir(parents=True, exist_ok=True)
     company(folder / "company", args.months, args.markets, args.customers, args.seed)
