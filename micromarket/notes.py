@@ -41,6 +41,7 @@ class Notes:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Notes:
+        """From what :meth:`to_json` gave."""
         return cls(
             numbers=raw["numbers"],
             assumptions=tuple(Assumption(**a) for a in raw["assumptions"]),

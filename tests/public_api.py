@@ -40,9 +40,27 @@ def public_methods(cls: type) -> Iterator[tuple[str, Any]]:
                 yield name, function
 
 
+def signature_of(function: Any) -> str:
+    """Parameters with their types; that there is a default counts, not which."""
+    signature = inspect.signature(function)
+    given = [
+        p if p.default is p.empty else p.replace(default=inspect.Parameter.empty, annotation=f"{p.annotation} = …")
+        for p in signature.parameters.values()
+    ]
+    text = ", ".join(map(_shown, given))
+    star = next((i for i, p in enumerate(given) if p.kind is p.KEYWORD_ONLY), None)
+    if star is not None:
+        text = ", ".join([*map(_shown, given[:star]), "*", *map(_shown, given[star:])])
+    return f"({text}) -> {signature.return_annotation}"
+
+
+def _shown(parameter: inspect.Parameter) -> str:
+    return parameter.name if parameter.annotation is parameter.empty else f"{parameter.name}: {parameter.annotation}"
+
+
 def lines_of(dotted: str, found: Any) -> Iterator[str]:
     if inspect.isfunction(found):
-        yield f"{dotted}{inspect.signature(found)}"
+        yield f"{dotted}{signature_of(found)}"
         return
     bases = ", ".join(base.__name__ for base in found.__bases__ if base is not object)
     yield f"class {dotted}({bases})"
@@ -52,13 +70,15 @@ def lines_of(dotted: str, found: Any) -> Iterator[str]:
                 optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
                 yield f"    {field.name}: {field.type}{' = …' if optional else ''}"
     elif "__init__" in vars(found):
-        yield f"    __init__{inspect.signature(found.__init__)}"
+        yield f"    __init__{signature_of(found.__init__)}"
     for name, function in public_methods(found):
-        yield f"    {name}{inspect.signature(function)}"
+        yield f"    {name}{signature_of(function)}"
 
 
 def signatures() -> str:
-    return "".join(f"{line}\n" for dotted, found in sorted(public_objects().items()) for line in lines_of(dotted, found))
+    return "".join(
+        f"{line}\n" for dotted, found in sorted(public_objects().items()) for line in lines_of(dotted, found)
+    )
 
 
 def changelog_digest() -> str:

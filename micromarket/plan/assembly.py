@@ -128,6 +128,7 @@ class Plan:
 
     @property
     def has_geometry(self) -> bool:
+        """Whether the markets can be drawn."""
         return "geometry" in self.markets.columns and bool(self.markets["geometry"].notna().any())
 
     @cached_property

@@ -74,6 +74,7 @@ class Truth:
     # --- budgets ----------------------------------------------------------------------------------------------------
     @property
     def channels(self) -> list[str]:
+        """Names of the channels, in the order of every array."""
         return list(self.facts["channels"])
 
     @property

@@ -1,0 +1,290 @@
+"""How time and memory grow: the log's stages by purchases, others by markets; a cost model, fitted and extrapolated.
+
+    python benchmarks/scale.py log --purchases 1000000 10000000 [--markets 1000] [--memory 4GB] [--engine spark]
+    python benchmarks/scale.py markets --markets 1000 10000 50000 200000 [--stages potential response …]
+    python benchmarks/scale.py fit
+
+Times are CPU seconds of all threads (a busy machine stretches the wall's; those are recorded too). Every measurement
+is a process of its own, whose peak memory is its own; figures are added to ``--results`` (JSON lines,
+default ``scale.jsonl`` in the working directory). ``fit``: a + b n^c by nonlinear least squares of relative errors,
+with what it makes of a billion purchases and of 200,000 markets. Seeds are fixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from run_time import PeakMemory, reference_seconds
+
+STAGES = ("value", "potential", "response", "response, weekly", "allocation", "targets")
+PLAN = """\
+company: {{name: Scale, currency: USD}}
+as_of: 2026-06-30
+plan: {{start: 2026-07-01, end: 2027-06-30}}
+economics: {{relationship: non-contractual, margin_rate: 0.4}}
+segments: none
+{engine}
+data:
+  markets: markets.csv
+  customers: customers.parquet
+  transactions: {{path: log}}
+"""
+#: What the issue asks for.
+BILLION, MARKETS = 1_000_000_000, 200_000
+
+
+@contextmanager
+def timed(times: dict[str, float], name: str) -> Iterator[None]:
+    start, cpu = time.perf_counter(), time.process_time()
+    yield
+    times[name] = round(time.process_time() - cpu, 2)
+    times[f"{name}, wall"] = round(time.perf_counter() - start, 2)
+
+
+# --- by purchases ----------------------------------------------------------------------------------------------------
+
+
+def write_company(folder: Path, purchases: int, markets: int, engine: str) -> Path:
+    """A log of so many purchases over two years; customers spread over the markets by lot, unevenly."""
+    import duckdb
+    from clv_log import write_log
+
+    if not (folder / "log").is_dir():
+        write_log(folder / "log", purchases)
+        with duckdb.connect() as db:
+            db.execute(f"SET memory_limit = '4GB'; SET temp_directory = '{folder / 'spill'}'")
+            db.execute(
+                f"COPY (SELECT customer_id, 'm' || lpad(floor({markets} * pow(hash(customer_id) / pow(2.0, 64), 1.3))"
+                f"::BIGINT::VARCHAR, 6, '0') AS market_id, min(date) AS acquired_on"
+                f" FROM read_parquet('{folder / 'log'}/*.parquet') GROUP BY 1) TO '{folder / 'customers.parquet'}'"
+            ).fetchall()
+        ids = pd.Series([f"m{i:06d}" for i in range(markets)])
+        sizes = pd.DataFrame({"market_id": ids, "addressable_customers": 10 * purchases // markets})
+        sizes.to_csv(folder / "markets.csv", index=False)
+    (folder / "plan.yml").write_text(PLAN.format(engine=engine))
+    return folder / "plan.yml"
+
+
+def log_stages(plan: Path) -> dict[str, Any]:
+    """Seconds of opening (validation), data and value, and what they found, for comparing engines."""
+    from micromarket import estimate_value, open_dataset, read_settings
+    from micromarket.summarise import summarise
+
+    settings, times = read_settings(plan), {}
+    with timed(times, "open"):
+        dataset = open_dataset(settings)
+    with dataset:
+        with timed(times, "data"):
+            data = summarise(dataset)
+        with timed(times, "value"):
+            value = estimate_value(dataset, data, settings)
+    found = [float(data.history["revenue"].sum()), float(value.markets["clv"].mean())]
+    return {"seconds": times, "customers": int(data.cells["customers"].sum()), "found": found}
+
+
+# --- by markets ------------------------------------------------------------------------------------------------------
+
+
+def market_stage(stage: str, markets: int) -> dict[str, Any]:
+    """Seconds of one stage on a world of its own benchmark; the world is made before the clock starts."""
+    times: dict[str, float] = {}
+    if stage == "potential":
+        import potential_worlds
+        from response_worlds import SETTINGS
+
+        from micromarket import estimate_potential
+
+        world = potential_worlds.make("base", 5, markets)
+        values = world.data.markets[["market_id"]].copy()
+        values[["clv", "clv_low", "clv_high", "new_customer_clv", "customer_equity"]] = 100.0
+        with timed(times, stage):
+            estimate_potential(world.data, values, SETTINGS)
+    elif stage in ("response", "response, weekly", "allocation"):
+        import response_worlds as worlds
+
+        from micromarket import estimate_response, plan_budget
+
+        made = worlds.build("clean" if stage == "response, weekly" else "monthly", markets, 104, 11)
+        data, scores, value = made.data, made.scores, made.value
+        del made
+        with timed(times, stage if stage != "allocation" else "response"):
+            response = estimate_response(data, scores, value, worlds.SETTINGS)
+        if stage == "allocation":
+            with timed(times, stage):
+                plan_budget(data, response, value, scores, worlds.SETTINGS)
+    else:
+        import targets_worlds as worlds_of_targets
+
+        from micromarket import set_targets
+
+        worlds_of_targets.DRAWS = 2  # futures, for judging odds only
+        company = worlds_of_targets.make_world(markets, 3)
+        settings = worlds_of_targets.settings_of(0.05)
+        with timed(times, stage):
+            set_targets(company.data, company.values, company.scores, company.budget, settings)
+    return {"seconds": {name: times[name] for name in (stage, f"{stage}, wall")}}
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measure(arguments: list[str], about: dict[str, Any], results: Path, limit: float) -> dict[str, Any] | None:
+    """Runs this file's ``one`` in a process of its own; its answer with peak memory, also added to ``results``."""
+    process = subprocess.Popen([sys.executable, __file__, "one", *arguments], stdout=subprocess.PIPE, text=True)
+    memory = PeakMemory(process.pid)
+    memory.start()
+    try:
+        out, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out = ""
+    memory.over.set()
+    if process.returncode or not out:
+        print(f"| {about} | ended with {process.returncode} after at most {limit:.0f} s |", flush=True)
+        return None
+    answer = {**about, **json.loads(out.splitlines()[-1]), "peak_gb": round(memory.peak / 1e9, 2)}
+    with results.open("a") as file:
+        file.write(json.dumps(answer) + "\n")
+    print(json.dumps(answer), flush=True)
+    return answer
+
+
+def log(given: argparse.Namespace) -> None:
+    engine = f"engine: {{duckdb: {{memory_limit: {given.memory}, threads: {given.threads}}}}}"
+    if given.engine == "spark":
+        config = "{spark.driver.memory: 4g, spark.sql.shuffle.partitions: 8}"
+        engine = f"engine: {{spark: {{master: 'local[2]', config: {config}}}}}"
+    for purchases in given.purchases:
+        folder = Path(given.folder or tempfile.gettempdir()) / f"log-{purchases}-{given.markets}"
+        plan = write_company(folder, purchases, given.markets, engine)
+        about = {"what": "log", "engine": given.engine, "purchases": purchases, "markets": given.markets,
+                 "memory_limit": given.memory}  # fmt: skip
+        measure(["log", str(plan)], about, given.results, given.limit)
+
+
+def by_markets(given: argparse.Namespace) -> None:
+    for stage in given.stages:
+        for markets in given.markets:
+            if stage == "value":  # five purchases a market at least
+                folder = Path(given.folder or tempfile.gettempdir()) / f"log-{given.value_log}-{markets}"
+                engine = "engine: {duckdb: {memory_limit: 4GB, threads: 2}}"
+                plan = write_company(folder, given.value_log, markets, engine)
+                about = {"what": "markets", "stage": stage, "markets": markets, "purchases": given.value_log}
+                measure(["log", str(plan)], about, given.results, given.limit)
+            else:
+                about = {"what": "markets", "stage": stage, "markets": markets}
+                measure(["markets", stage, str(markets)], about, given.results, given.limit)
+
+
+# --- the cost model --------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """``fixed + each * n**power``; ``miss``: largest relative error over the sizes that it was fitted to."""
+
+    fixed: float
+    each: float
+    power: float
+    miss: float
+    largest: int
+
+    def at(self, n: float) -> float:
+        return self.fixed + self.each * n**self.power
+
+
+def fit_cost(sizes: list[int], seconds: list[float]) -> Cost:
+    """Nonlinear least squares of relative errors; the power between .5 and 2.
+
+    With two sizes the power is 1, with one the fixed part is 0 too.
+    """
+    from scipy.optimize import least_squares
+
+    n, y = np.array(sizes, float), np.maximum(np.array(seconds, float), 1e-3)
+    unit = n.max()
+
+    def model(p: np.ndarray) -> np.ndarray:
+        return np.exp(p[0]) + np.exp(p[1]) * (n / unit) ** p[2]
+
+    power = (0.5, 2.0) if len(n) > 2 else (0.999, 1.001)
+    low, high = [np.log(1e-4), np.log(1e-4), power[0]], [np.log(y.min() + 1e-3), np.log(10 * y.max()), power[1]]
+    start = [np.log(max(y.min() / 2, 2e-4)), np.log(y.max()), 1.0]
+    found = least_squares(lambda p: np.log(model(p) / y), start, bounds=(low, high)).x
+    each = float(np.exp(found[1]) / unit ** found[2])
+    miss = float(np.max(np.abs(model(found) / y - 1)))
+    return Cost(float(np.exp(found[0])), each, float(found[2]), miss, int(n.max()))
+
+
+def fit(given: argparse.Namespace) -> None:
+    rows = [json.loads(line) for line in given.results.read_text().splitlines()]
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for row in rows:  # the latest measurement of a size counts
+        if row["what"] == "log" and row["engine"] == "duckdb":
+            for stage, seconds in row["seconds"].items():
+                if stage.endswith(", wall"):
+                    continue
+                found.setdefault((stage, "purchases"), {})[row["purchases"]] = seconds
+            found.setdefault(("peak GB", "purchases"), {})[row["purchases"]] = row["peak_gb"]
+        elif row["what"] == "markets":
+            seconds = row["seconds"][row["stage"]]
+            found.setdefault((row["stage"], "markets"), {})[row["markets"]] = seconds
+            found.setdefault((f"{row['stage']}, peak GB", "markets"), {})[row["markets"]] = row["peak_gb"]
+    print("| | by | fixed | power | largest measured | there | worst miss | extrapolated to | gives |\n" + "|---|" * 9)
+    for (stage, by), measured in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
+        sizes = sorted(measured)
+        cost = fit_cost(sizes, [measured[n] for n in sizes])
+        goal = BILLION if by == "purchases" else MARKETS
+        print(
+            f"| {stage} | {by} | {cost.fixed:.2g} | {cost.power:.2f} | {cost.largest:,} | {measured[cost.largest]:,.1f}"
+            f" | {cost.miss:.0%} | {goal:,} | {'measured' if cost.largest >= goal else f'{cost.at(goal):,.0f}'} |"
+        )
+    print(f"\nreference work in this session: {reference_seconds():.1f} s")
+
+
+def one(given: list[str]) -> None:
+    answer = log_stages(Path(given[1])) if given[0] == "log" else market_stage(given[1], int(given[2]))
+    print(json.dumps(answer))
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["one"]:
+        one(sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("scale.jsonl"))
+    parser.add_argument("--folder", help="of the logs, kept between runs; default: the temporary folder")
+    parser.add_argument("--limit", type=float, default=1800, help="seconds that a measurement may take")
+    commands = parser.add_subparsers(required=True)
+    logs = commands.add_parser("log")
+    logs.add_argument("--purchases", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    logs.add_argument("--markets", type=int, default=1000)
+    logs.add_argument("--memory", default="4GB")
+    logs.add_argument("--threads", type=int, default=os.cpu_count())
+    logs.add_argument("--engine", choices=("duckdb", "spark"), default="duckdb")
+    logs.set_defaults(do=log)
+    markets = commands.add_parser("markets")
+    markets.add_argument("--markets", type=int, nargs="+", default=[1000, 10_000, 50_000])
+    markets.add_argument("--stages", choices=STAGES, nargs="+", default=list(STAGES))
+    markets.add_argument("--value-log", type=int, default=5_000_000, help="purchases that value is made from")
+    markets.set_defaults(do=by_markets)
+    fits = commands.add_parser("fit")
+    fits.set_defaults(do=fit)
+    given = parser.parse_args()
+    given.do(given)
+
+
+if __name__ == "__main__":
+    main()
