@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import geopandas as gpd
 import ibis
 import pandas as pd
@@ -191,14 +192,17 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
             continue
         try:
             found = check_table(raw, settings.as_of)
+            if not found:
+                sound[table] = _typed(local, raw)
+        except duckdb.Error as error:  # a file whose inside is damaged shows only when all of it is read
+            text = str(error).strip().splitlines()[0]
+            found = [Problem(raw.source.shown_as, "a readable file", value=shown(text, 160))]
         except IbisError as error:
             if not raw.source.inside:
                 raise
             expected = "an engine that knows days and what is no number: DuckDB, Spark, PostgreSQL and their likes"
             found = [Problem(raw.source.shown_as, expected, value=shown(str(error).splitlines()[0], 160))]
         problems += found
-        if not found:
-            sound[table] = _typed(local, raw)
     if settings.geography is not None and settings.geography.hexagons is not None and "customers" in sound:
         try:
             home = engine if settings.data["customers"].inside else local

@@ -32,6 +32,8 @@ class _Violation:
 def as_text(column: ir.Value) -> ir.StringValue:
     """Text without surrounding blanks; empty is missing; whole floats (ids that a file kept so) lose their ``.0``."""
     kind = column.type()
+    if kind.is_nested():
+        return _nothing(column, "string")
     if kind.is_floating():
         whole = column.try_cast("int64")
         return ibis.ifelse(column == whole.cast("float64"), whole.cast("string"), column.cast("string"))
@@ -63,7 +65,7 @@ def _nothing(column: ir.Value, kind: str) -> Any:
 def as_number(column: ir.Value) -> ir.FloatingValue:
     """A float; what can't be one, isn't finite or is larger than :data:`LARGEST` is missing."""
     kind = column.type()
-    if kind.is_null() or kind.is_boolean() or kind.is_temporal() or kind.is_binary():
+    if kind.is_null() or kind.is_boolean() or kind.is_temporal() or kind.is_binary() or kind.is_nested():
         return _nothing(column, "float64")
     number = _without_words(column).try_cast("float64") if kind.is_string() else column.cast("float64")
     return ibis.ifelse(number.isnan() | (number.abs() > LARGEST), ibis.null("float64"), number)

@@ -146,13 +146,14 @@ def _sales_force(views: Mapping[str, View], file: Mapping[str, str], sums: _Sums
 def _purchases(views: Mapping[str, View], file: Mapping[str, str]) -> list[str]:
     if "transactions" not in views or "margin" not in views["transactions"].columns:
         return []
-    got = views["transactions"].one({"m": "sum(margin)", "a": "sum(amount)"}, "margin IS NOT NULL")
+    wanted = {"m": "sum(margin)", "a": "sum(amount)", "most": "max(abs(margin))", "mean": "avg(abs(amount))"}
+    got = views["transactions"].one(wanted, "margin IS NOT NULL")
     if not got["a"] or got["a"] <= 0:
         return []
     rate = got["m"] / got["a"]
     if rate > 1:
         return [f"{file['transactions']}, column margin: adds up to more than revenue; margin is money, after costs."]
-    if 0 < rate < 0.01:
+    if 0 < rate < 0.01 or (got["most"] <= 1 and got["mean"] > 5):
         return [
             f"{file['transactions']}, column margin: adds up to {rate:.2%} of revenue; is it a rate rather than money,"
             " or in another unit?"
