@@ -289,3 +289,15 @@ def test_a_working_connection_leaves_no_trace_of_its_secret(
     assert folders
     for folder in folders:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, "what stages leave beside the plan is the owner's"
+
+
+def test_swapped_coordinates_are_named(tmp_path: Path) -> None:
+    plan = write_tiny(tmp_path)
+    text = (tmp_path / "markets.geojson").read_text()
+    (tmp_path / "markets.geojson").write_text(re.sub(r"\[10([012]), ", r"[3\1, ", text))  # in range both ways
+    places = {"01": ("30.5", "10.5"), "02": ("31.5", "10.5"), "03": ("30.5", "11.5"), "04": ("31.5", "11.5")}
+    customers = pd.read_csv(tmp_path / "customers.csv", dtype=str)
+    at = customers["market_id"].map(places)
+    customers["latitude"], customers["longitude"] = at.str[0], at.str[1]
+    customers.drop(columns="market_id").to_csv(tmp_path / "customers.csv", index=False)
+    assert "the other way round" in refused(plan)

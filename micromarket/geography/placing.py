@@ -37,6 +37,13 @@ def place_customers(
     points = customers.select("customer_id", "longitude", "latitude").to_pandas()
     found = locate_points(points["longitude"], points["latitude"], markets, tolerance_km=TOLERANCE_KM)
     points["market_id"] = found["market_id"].to_numpy()
+    if points["market_id"].isna().sum() > _MOST_LOST * len(points):
+        turned = locate_points(points["latitude"], points["longitude"], markets, tolerance_km=TOLERANCE_KM)
+        if turned["market_id"].notna().mean() > 0.5:
+            expected = "longitude and latitude the other way round: swapped, most points lie in markets"
+            first = int(points["market_id"].isna().to_numpy().argmax())
+            at = f"{points['longitude'].iloc[first]}, {points['latitude'].iloc[first]}"
+            raise InputError([Problem(file, expected, "longitude", value=at)])
     _refuse_lost(points, file, f"a point in a market, or within {TOLERANCE_KM:g} km of one", warnings)
     near = int((found["distance_km"] > 0).sum())
     if near > 0.001 * len(points):
