@@ -85,6 +85,7 @@ __DATA__
 # segments: auto                # made from what customers buy where customers.csv has no segment; none: no split
 # previous_run: reports          # a finished run, or the folder of runs: peer groups stay as they were in the last one
 # engine: duckdb                 # counts here, out of core; or spark, or {connection: URL}, see docs/engine.md
+# write_back: null               # the published tables into a database: {connection: URL, schema: plans}
 # locale: en_GB                  # how numbers, dates and currencies are written (de_DE, en_IN, …); words stay English
 # seed: 1                        # equal seeds and equal data give equal plans
 """

@@ -128,7 +128,7 @@ def unpacked(wheel: Path, folder: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
 
 
-def test_a_plan_from_the_wheel_far_from_a_checkout(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_works_far_from_a_checkout(wheel: Path, tmp_path: Path) -> None:
     environment, elsewhere = unpacked(wheel, tmp_path / "site"), tmp_path / "elsewhere"
     elsewhere.mkdir()
 
@@ -137,8 +137,6 @@ def test_a_plan_from_the_wheel_far_from_a_checkout(wheel: Path, tmp_path: Path) 
     # in one process, as importing takes longest
     several = [
         ["init", "mine"], ["check", "company/plan.yml"], ["notebooks", "books", "--plan", str(plan)],
-        # one stage is enough: it needs the wheel's notebook, its kernels and the package in them
-        ["run", "company/plan.yml", "--until", "data"],
     ]  # fmt: skip
     code = (
         "import sys, micromarket; from micromarket.cli import main; print(micromarket.__file__);"
@@ -149,11 +147,7 @@ def test_a_plan_from_the_wheel_far_from_a_checkout(wheel: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert "no problem found" in done.stdout
     assert str(plan) in (elsewhere / "books" / "explore_market.ipynb").read_text(encoding="utf-8")
-    lines = done.stdout.splitlines()
-    assert Path(lines[0]).is_relative_to(tmp_path)
-    run = Path(lines[-1])
-    assert run.is_relative_to(elsewhere)
-    assert (run / "notebooks" / "01_data.ipynb").is_file()
+    assert Path(done.stdout.splitlines()[0]).is_relative_to(tmp_path)
 
 
 @pytest.mark.slow
