@@ -207,10 +207,7 @@ class Cost:
 
 
 def fit_cost(sizes: list[int], seconds: list[float]) -> Cost:
-    """Nonlinear least squares of relative errors; the power between .5 and 2.
-
-    With two sizes the power is 1, with one the fixed part is 0 too.
-    """
+    """Nonlinear least squares of relative errors, from three sizes on; the power is between .5 and 2."""
     from scipy.optimize import least_squares
 
     n, y = np.array(sizes, float), np.maximum(np.array(seconds, float), 1e-3)
@@ -219,8 +216,7 @@ def fit_cost(sizes: list[int], seconds: list[float]) -> Cost:
     def model(p: np.ndarray) -> np.ndarray:
         return np.exp(p[0]) + np.exp(p[1]) * (n / unit) ** p[2]
 
-    power = (0.5, 2.0) if len(n) > 2 else (0.999, 1.001)
-    low, high = [np.log(1e-4), np.log(1e-4), power[0]], [np.log(y.min() + 1e-3), np.log(10 * y.max()), power[1]]
+    low, high = [np.log(1e-4), np.log(1e-4), 0.5], [np.log(y.min() + 1e-3), np.log(10 * y.max()), 2.0]
     start = [np.log(max(y.min() / 2, 2e-4)), np.log(y.max()), 1.0]
     found = least_squares(lambda p: np.log(model(p) / y), start, bounds=(low, high)).x
     each = float(np.exp(found[1]) / unit ** found[2])
@@ -242,9 +238,12 @@ def fit(given: argparse.Namespace) -> None:
             seconds = row["seconds"][row["stage"]]
             found.setdefault((row["stage"], "markets"), {})[row["markets"]] = seconds
             found.setdefault((f"{row['stage']}, peak GB", "markets"), {})[row["markets"]] = row["peak_gb"]
-    print("| | by | fixed | power | largest measured | there | worst miss | extrapolated to | gives |\n" + "|---|" * 9)
+    print("| | by | fixed | power | largest measured | there | worst miss | extrapolated to | gives |\n|" + "---|" * 9)
     for (stage, by), measured in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
         sizes = sorted(measured)
+        if len(sizes) < 3:
+            print(f"| {stage} | {by} | | | {sizes[-1]:,} | {measured[sizes[-1]]:,.1f} | | | fewer than 3 sizes |")
+            continue
         cost = fit_cost(sizes, [measured[n] for n in sizes])
         goal = BILLION if by == "purchases" else MARKETS
         print(
