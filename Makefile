@@ -13,7 +13,7 @@ DOCS := $(VENV)/.docs
 PLAN ?= data/sample/plan.yml
 OUT ?= reports
 
-.PHONY: plan test mutations truth faults spark docs api wheel wheel-test lab lint lock bench clv sample pictures clean help
+.PHONY: plan test mutations sbom audit truth faults spark docs api wheel wheel-test lab lint lock bench clv sample pictures clean help
 
 help:            ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -78,6 +78,12 @@ wheel-test: $(READY)  ## the wheel in a clean environment: a plan for a company 
 
 mutations: $(READY)  ## the sample companies damaged in hundreds of ways, and counted (minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_mutations.py -m mutations --numprocesses=logical
+
+sbom: $(READY)   ## dist/sbom.cdx.json: the locked packages with hashes and licences (CycloneDX)
+	@mkdir -p dist && $(BIN)/python -m micromarket._sbom > dist/sbom.cdx.json.part && mv dist/sbom.cdx.json.part dist/sbom.cdx.json && echo dist/sbom.cdx.json
+
+audit: $(READY)  ## hashes, licences and requirements of all packages; known vulnerabilities where pip-audit is there
+	@$(BIN)/python -m micromarket._sbom --audit
 
 lint: $(READY)   ## ruff, types, clean notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
