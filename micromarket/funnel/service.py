@@ -82,7 +82,7 @@ def rejection_reasons(reasons: pd.DataFrame | None, min_cell: int, most: int = 5
 
 def lead_channels(
     leads: pd.DataFrame, conversion: Conversion, tables: LifeTables | None, spend: pd.DataFrame | None, due: int,
-    as_of: pd.Timestamp,
+    as_of: pd.Timestamp, min_cell: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """The artefact ``lead_channels``: last year's leads, what they end in, what they cost, the plan's by today's mix.
 
@@ -92,6 +92,9 @@ def lead_channels(
         Artefacts.
     due : int
         Leads that the plan needs in all.
+    min_cell : int
+        Channels with fewer leads than this share one row, with the next smallest where that row would be as small or
+        tell of one channel only.
     """
     year = as_of - pd.DateOffset(months=12)
     recent = leads[pd.to_datetime(leads["month"]) > year]
@@ -111,6 +114,7 @@ def lead_channels(
         last = spend[pd.to_datetime(spend["period"]) > pd.to_datetime(spend["period"]).max() - pd.Timedelta(days=364)]
         money = last.groupby("channel")["amount"].sum()
     table["spend"] = table["channel"].map(money).astype(float).to_numpy()
+    table = _joined(table, min_cell)
     paid = table["spend"] > 0
     table["cost_per_lead"] = (table["spend"] / table["leads"]).where(paid & (table["leads"] > 0))
     wins = table["leads"] * table["won"]
@@ -118,3 +122,24 @@ def lead_channels(
     mix = table["leads"].to_numpy(float)
     table["leads_due"] = largest_remainder(due * mix / mix.sum(), due) if mix.sum() > 0 else 0
     return table
+
+
+def _joined(table: pd.DataFrame, min_cell: int) -> pd.DataFrame:
+    """The channels with few leads in one row, last: rates over their leads, days over their wins, sums of the rest."""
+    order = table.sort_values(["leads", "channel"], kind="stable").index
+    few = int((table["leads"] < min_cell).sum())
+    if few == 0:
+        return table
+    while few < len(order) and (few < 2 or table.loc[order[:few], "leads"].sum() < min_cell):
+        few += 1
+    part, rest = table.loc[order[:few]], table.drop(order[:few])
+    if len(part) < 2:  # the only channel there is: its leads are the company's
+        return table
+    leads = part["leads"].to_numpy(float)
+    wins = leads * part["won"].to_numpy(float)
+    one: dict[str, Any] = {"channel": f"{len(part)} smaller channels", "leads": part["leads"].sum()}
+    one |= {stage: float((leads * part[stage].to_numpy(float)).sum() / leads.sum()) for stage in STAGES}
+    days = part["lag_days"].to_numpy(float)
+    one["lag_days"] = float((days * wins).sum() / wins.sum()) if wins.sum() > 0 else float(days.mean())
+    one["spend"] = part["spend"].sum(min_count=1)
+    return pd.concat([rest, pd.DataFrame([one]).astype(part.dtypes.to_dict())], ignore_index=True)[list(table.columns)]

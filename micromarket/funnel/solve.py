@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from micromarket.config import Settings
+from micromarket.disclosure import hidden_groups
 from micromarket.funnel.conversion import STAGES, estimate_conversion
 from micromarket.funnel.lifetable import life_tables
 from micromarket.funnel.pipeline import Projection, coverage, project, through_leads
@@ -103,7 +104,9 @@ def back_solve(
         table[column] = counts[column].ravel() if column in counts else pd.array([pd.NA] * len(table), dtype="Int64")
         table[column] = table[column].astype("Int64")
     share = through_leads(data.leads, conversion, data.history, as_of)
-    channels = lead_channels(data.leads, conversion, tables, data.spend, int(table["leads"].sum()), as_of)
+    channels = lead_channels(
+        data.leads, conversion, tables, data.spend, int(table["leads"].sum()), as_of, settings.report.min_cell
+    )
     projection, pipeline = None, None
     if tables is not None and data.open_leads is not None:
         projection = project(data.open_leads, tables, conversion, targets, settings, share)
@@ -115,15 +118,29 @@ def back_solve(
 
 
 def _pipeline(projection: Projection, data: MarketData, min_cell: int) -> pd.DataFrame:
-    """Coverage and service level; counts of fewer leads than ``min_cell`` are left empty."""
+    """Coverage and service level; counts of fewer leads than ``min_cell`` are empty, and what would give them away."""
     table = coverage(projection, data.markets)
     service = service_levels(data.lead_steps)
     table = table.merge(service, on=["level", "key"], how="left")
     for column in SERVICE:
         table[column] = table[column].astype(float)
+    within = _adds_up_to(table, data.markets)
     for column in ("open_leads", "waiting", "overdue"):
-        table[column] = table[column].where((table[column] >= min_cell) | (table[column] == 0))
+        for rows in table.groupby(within, sort=True).groups.values():
+            few = hidden_groups(table.loc[rows, column], min_cell, zeros=False)
+            table.loc[rows[few], column] = np.nan
     return table
+
+
+def _adds_up_to(table: pd.DataFrame, markets: pd.DataFrame) -> pd.Series:
+    """What a row's counts are a part of: the company's, or of a territory its region's."""
+    within = table["level"].copy()
+    if {"region", "territory"} <= set(markets.columns):
+        homes = markets.dropna(subset=["region", "territory"]).astype({"region": str, "territory": str})
+        home = homes.groupby("territory", sort=True)["region"].agg(lambda r: r.mode().iloc[0])
+        of = "territory of " + table["key"].map(home).fillna("")
+        within = within.where(table["level"] != "territory", of)
+    return within
 
 
 def _nothing(why: str) -> FunnelResult:
