@@ -345,14 +345,17 @@ def _from_database(engine: Engine, source: Source, name: str) -> None:
     assert source.connection is not None
     remote = connect(source.connection, source.shown_as, f"data.{source.table}.connection")
     try:
+        own = remote.name == "duckdb"  # ibis 12 asks DuckDB 2 for a method that it has no more
         if source.sql is None:
             assert source.layer is not None
-            engine.put(name, named_table(remote, source.layer).to_pyarrow_batches())
-            return
-        query = source.sql.strip().rstrip(";")
-        # ibis 12 asks DuckDB 2 for a method that it has no more
-        own = remote.name == "duckdb"
-        engine.put(name, remote.con.execute(query).to_arrow_reader() if own else remote.sql(query).to_pyarrow_batches())
+            table = named_table(remote, source.layer)
+        elif not own:
+            table = remote.sql(source.sql.strip().rstrip(";"))
+        if own:
+            query = source.sql.strip().rstrip(";") if source.sql is not None else str(remote.compile(table))
+            engine.put(name, remote.con.sql(query).to_arrow_reader())
+        else:
+            engine.put(name, table.to_pyarrow_batches())
     except Exception as error:
         text = without_secrets(str(error).strip(), source.connection).splitlines()
         value = shown(text[0] if text else type(error).__name__, 160)
