@@ -13,7 +13,7 @@ DOCS := $(VENV)/.docs
 PLAN ?= data/sample/plan.yml
 OUT ?= reports
 
-.PHONY: plan test mutations sbom audit truth faults spark docs api wheel wheel-test lab lint lock bench clv sample pictures clean help
+.PHONY: plan test examples mutations sbom audit truth faults spark docs api wheel wheel-test lab lint lock bench clv sample pictures clean help
 
 help:            ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -40,6 +40,9 @@ test: $(READY)   ## all tests but the long proofs
 
 truth: $(READY)  ## long statistical proofs on worlds with known truth
 	@$(BIN)/python -m pytest -m truth
+
+examples: $(READY) ## whole plans from the larger public data sets, in ../shared (minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m examples
 
 faults: $(READY) ## a run killed at many moments, full disks, missing kernels, … (up to 15 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_faults.py -m "faults or not faults" -s

@@ -74,7 +74,15 @@ def svgs_of(notebook: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", ["superstore/plan.yml", "telco/plan.yml", "telco/plan_zip.yml", "olist/plan.yml"])
+@pytest.mark.parametrize(
+    "example",
+    [
+        "superstore/plan.yml",
+        "telco/plan.yml",
+        pytest.param("telco/plan_zip.yml", marks=pytest.mark.examples),
+        pytest.param("olist/plan.yml", marks=pytest.mark.examples),
+    ],
+)
 def test_example(example: str, repo: Path, shared_data: Path, tmp_path: Path) -> None:
     run = run_example(repo / "examples" / example, tmp_path, shared_data)
     plan = json.loads((run / "plan.json").read_text())
