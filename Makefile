@@ -80,7 +80,7 @@ wheel-test: $(READY)  ## the wheel in a clean environment: a plan for a company 
 	@MICROMARKET_TEST_CLEAN=1 $(BIN)/python -m pytest -m slow tests/test_package.py
 
 mutations: $(READY)  ## the sample companies damaged in hundreds of ways, and counted (minutes)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_mutations.py -m mutations --numprocesses=logical
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_mutations.py tests/test_redteam.py -m mutations --numprocesses=logical
 
 sbom: $(READY)   ## dist/sbom.cdx.json: the locked packages with hashes and licences (CycloneDX)
 	@mkdir -p dist && $(BIN)/python -m micromarket._sbom > dist/sbom.cdx.json.part && mv dist/sbom.cdx.json.part dist/sbom.cdx.json && echo dist/sbom.cdx.json

@@ -40,7 +40,7 @@ from micromarket.tables import RULES, TABLE_SCHEMAS, column_type
 
 @dataclass(frozen=True)
 class Mutation:
-    """``whole``: a whole plan is made of it, not only the input read. ``short``: part of ``make test``."""
+    """``whole``: a whole plan is made of it, not only the input read. ``short``: read in ``make test`` too."""
 
     name: str
     company: str
@@ -985,7 +985,6 @@ def _units() -> Iterator[Mutation]:
             words,
             whole=(table, kind)
             in {("spend", "1000 times last year's revenue"), ("subscriptions", "in cents"), ("outcomes", "in cents")},
-            short=(table, name, factor) == ("spend", "amount", 1e5),
         )
     yield Mutation(
         "transactions.margin: a rate",

@@ -260,6 +260,7 @@ def test_no_secret_of_a_connection_is_said(
     assert not any(SECRET in p.read_text(errors="replace") for p in tmp_path.rglob("*") if p.is_file())
 
 
+@pytest.mark.mutations  # takes kernels
 def test_a_working_connection_leaves_no_trace_of_its_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
