@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -98,43 +99,96 @@ def log_stages(plan: Path) -> dict[str, Any]:
 # --- by markets ------------------------------------------------------------------------------------------------------
 
 
-def market_stage(stage: str, markets: int) -> dict[str, Any]:
-    """Seconds of one stage on a world of its own benchmark; the world is made before the clock starts."""
-    times: dict[str, float] = {}
+def make_world(stage: str, markets: int, folder: Path) -> None:
+    """What ``stage`` is measured on, as a file, so that its process holds no simulation beside it."""
     if stage == "potential":
         import potential_worlds
+
+        data = potential_worlds.make("base", 5, markets).data
+        values = data.markets[["market_id"]].copy()
+        values[["clv", "clv_low", "clv_high", "new_customer_clv", "customer_equity"]] = 100.0
+        made: tuple[Any, ...] = (data, values)
+    elif stage in ("response", "response, weekly"):
+        made = _panels("clean" if stage == "response, weekly" else "monthly", markets)
+    else:
+        import targets_worlds
+
+        targets_worlds.DRAWS = 2  # futures, for judging odds only
+        company = targets_worlds.make_world(markets, 3)
+        made = company.data, company.values, company.scores, company.budget
+    with _world_file(folder, stage, markets).open("wb") as file:
+        pickle.dump(made, file, protocol=5)
+
+
+def _panels(kind: str, markets: int) -> tuple[Any, ...]:
+    """Response worlds side by side, of 10,000 markets each: simulated weeks need more room than the panel."""
+    import response_worlds
+
+    parts = []
+    for number, first in enumerate(range(0, markets, 10_000)):
+        made = response_worlds.build(kind, min(10_000, markets - first), 104, 11 + number)
+        tables = {
+            name: getattr(made.data, name) for name in ("markets", "cells", "neighbours", "panel", "spend", "current")
+        }
+        tables |= {"scores": made.scores, "value": made.value}
+        for table in tables.values():
+            for column in {"market_id", "neighbour_id"} & set(table.columns):
+                table[column] = f"b{number:02d}" + table[column].astype("str")
+            for column in {"channel"} & set(table.columns):
+                table[column] = table[column].astype("str")
+        parts.append(tables)
+        rest = made.data
+    whole = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
+    scores, value = whole.pop("scores"), whole.pop("value")
+    return dataclasses.replace(rest, **whole), scores, value
+
+
+def _world_file(folder: Path, stage: str, markets: int) -> Path:
+    return folder / f"world-{stage.replace(', ', '-')}-{markets}.pickle"
+
+
+def market_stage(stage: str, markets: int, folder: Path) -> dict[str, Any]:
+    """Seconds of one stage on a world of its own benchmark, made before by :func:`make_world`.
+
+    ``allocation`` is measured on what ``response`` left.
+    """
+    times: dict[str, float] = {}
+    source = "response" if stage == "allocation" else stage
+    with _world_file(folder, source, markets).open("rb") as file:
+        world = pickle.load(file)
+    if stage == "potential":
         from response_worlds import SETTINGS
 
         from micromarket import estimate_potential
 
-        world = potential_worlds.make("base", 5, markets)
-        values = world.data.markets[["market_id"]].copy()
-        values[["clv", "clv_low", "clv_high", "new_customer_clv", "customer_equity"]] = 100.0
         with timed(times, stage):
-            estimate_potential(world.data, values, SETTINGS)
-    elif stage in ("response", "response, weekly", "allocation"):
-        import response_worlds as worlds
+            estimate_potential(*world, SETTINGS)
+    elif stage.startswith("response"):
+        from response_worlds import SETTINGS
 
-        from micromarket import estimate_response, plan_budget
+        from micromarket import estimate_response
 
-        made = worlds.build("clean" if stage == "response, weekly" else "monthly", markets, 104, 11)
-        data, scores, value = made.data, made.scores, made.value
-        del made
-        with timed(times, stage if stage != "allocation" else "response"):
-            response = estimate_response(data, scores, value, worlds.SETTINGS)
-        if stage == "allocation":
-            with timed(times, stage):
-                plan_budget(data, response, value, scores, worlds.SETTINGS)
+        with timed(times, stage):
+            response = estimate_response(*world, SETTINGS)
+        with _world_file(folder, f"{stage}, done", markets).open("wb") as file:
+            pickle.dump(response, file, protocol=5)
+    elif stage == "allocation":
+        from response_worlds import SETTINGS
+
+        from micromarket import plan_budget
+
+        data, scores, value = world
+        with _world_file(folder, "response, done", markets).open("rb") as file:
+            response = pickle.load(file)
+        with timed(times, stage):
+            plan_budget(data, response, value, scores, SETTINGS)
     else:
-        import targets_worlds as worlds_of_targets
+        from targets_worlds import settings_of
 
         from micromarket import set_targets
 
-        worlds_of_targets.DRAWS = 2  # futures, for judging odds only
-        company = worlds_of_targets.make_world(markets, 3)
-        settings = worlds_of_targets.settings_of(0.05)
         with timed(times, stage):
-            set_targets(company.data, company.values, company.scores, company.budget, settings)
+            set_targets(*world, settings_of(0.05))
     return {"seconds": {name: times[name] for name in (stage, f"{stage}, wall")}}
 
 
@@ -185,8 +239,12 @@ def by_markets(given: argparse.Namespace) -> None:
                 about = {"what": "markets", "stage": stage, "markets": markets, "purchases": given.value_log}
                 measure(["log", str(plan)], about, given.results, given.limit)
             else:
+                folder = given.folder or tempfile.gettempdir()
+                source = "response" if stage == "allocation" else stage
+                if not _world_file(Path(folder), source, markets).exists():
+                    subprocess.run([sys.executable, __file__, "one", "make", source, str(markets), folder], check=True)
                 about = {"what": "markets", "stage": stage, "markets": markets}
-                measure(["markets", stage, str(markets)], about, given.results, given.limit)
+                measure(["markets", stage, str(markets), folder], about, given.results, given.limit)
 
 
 # --- the cost model --------------------------------------------------------------------------------------------------
@@ -254,8 +312,12 @@ def fit(given: argparse.Namespace) -> None:
 
 
 def one(given: list[str]) -> None:
-    answer = log_stages(Path(given[1])) if given[0] == "log" else market_stage(given[1], int(given[2]))
-    print(json.dumps(answer))
+    if given[0] == "make":
+        make_world(given[1], int(given[2]), Path(given[3]))
+    elif given[0] == "log":
+        print(json.dumps(log_stages(Path(given[1]))))
+    else:
+        print(json.dumps(market_stage(given[1], int(given[2]), Path(given[3]))))
 
 
 def main() -> None:

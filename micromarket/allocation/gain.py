@@ -170,12 +170,13 @@ def new_customer_value(value_markets: pd.DataFrame, markets: tuple[str, ...]) ->
     return np.maximum(mean, 0.0), np.zeros(len(mean))
 
 
-def risk_adjusted(cells: Cells, draws: Draws, aversion: float, spend: Array) -> Array:
+def risk_adjusted(cells: Cells, draws: Draws, aversion: float, spend: Array, gains: Array | None = None) -> Array:
     """Value of each cell's amplitude for who takes ``mean - aversion x sd`` of the gain, linearised at ``spend``.
 
     The gradient of the standard deviation is the covariance of a cell's value with the gain, over the gain's deviation.
+    ``gains``: of ``spend``, (draws,), where they are known already.
     """
-    gains = draws.gains(spend)
+    gains = draws.gains(spend) if gains is None else gains
     sd = float(gains.std())
     if sd <= 0 or aversion <= 0:
         return cells.value * cells.amplitude

@@ -48,17 +48,19 @@ def best_within(cells: Cells, draws: Draws, limits: Budget, total: float) -> All
     if limits.risk_aversion <= 0:
         return best
 
-    def score(spend: Array) -> float:
-        gains = draws.gains(spend)
+    def score(gains: Array) -> float:
         return float(gains.mean() - limits.risk_aversion * gains.std())
 
-    spend, top = best.spend, score(best.spend)
+    spend = best.spend
+    gains = draws.gains(spend)  # of every cell and draw: what takes the time, so once for each spend
+    top = score(gains)
     for step in range(12):
-        weight = risk_adjusted(cells, draws, limits.risk_aversion, spend)
+        weight = risk_adjusted(cells, draws, limits.risk_aversion, spend, gains)
         found = solve(cells, limits, total, weight)
         spend = spend + (found.spend - spend) * 2 / (step + 2)  # Frank-Wolfe on a concave goal
-        if score(spend) > top:
-            best, top = replace(found, spend=spend), score(spend)
+        gains = draws.gains(spend)
+        if score(gains) > top:
+            best, top = replace(found, spend=spend), score(gains)
     return best
 
 

@@ -16,6 +16,7 @@ from micromarket.response.transform import Array, Shape, adstock
 # Multiples of today's spend between which a plan moves money (default limits of a market).
 SPAN = (0.5, 2.0)
 CHUNK = 2_000
+_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -176,12 +177,16 @@ def joint_amplitude(amplitude: Array, half_spend: Array, factor: Array, current:
     amplitude, half_spend : arrays (cells, draws)
     """
     x = np.where(current > 0, current, half_spend)[:, None]
-    own = half_spend[:, None] * factor
 
-    def chord(half: Array) -> Array:
+    def chord(x: Array, half: Array) -> Array:
         return SPAN[1] * x / (SPAN[1] * x + half) - SPAN[0] * x / (SPAN[0] * x + half)
 
-    return amplitude * chord(half_spend[:, None]) / chord(own), own
+    moved, own = np.empty(amplitude.shape), np.empty(amplitude.shape)
+    for first in range(0, len(x), _ROWS):  # a gigabyte each for 200,000 markets: what is in between only in parts
+        part = slice(first, first + _ROWS)
+        own[part] = half_spend[part, None] * factor[part]
+        moved[part] = amplitude[part] * chord(x[part], half_spend[part, None]) / chord(x[part], own[part])
+    return moved, own
 
 
 def expected_new_customers(data_new: Array, scale: Array, years: float) -> Array:
