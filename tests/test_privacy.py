@@ -15,6 +15,8 @@ from invariants import broken, leaks, make, published_text
 from scipy.optimize import linprog
 
 from micromarket.disclosure import hidden_groups, rounded_count
+from micromarket.funnel.service import joined
+from micromarket.funnel.solve import hide_few
 from micromarket.simulate import simulate
 
 MIN_CELL = 10
@@ -156,3 +158,45 @@ def test_hidden_groups_keep_room_for_any_counts(seed: int) -> None:
 def test_rounded_counts_leave_a_small_rest_unknown() -> None:
     for count in range(10, 200):
         assert abs(rounded_count(count, MIN_CELL) - count) <= MIN_CELL
+
+
+def test_channels_with_few_leads_share_a_row() -> None:
+    table = pd.DataFrame(
+        {
+            "channel": ["Fair", "Mail", "Search", "Shop"],
+            "leads": [3, 40, 900, 25],
+            "mql": 0.5,
+            "sal": np.nan,
+            "sql": 0.25,
+            "won": [0.2, 0.1, 0.1, 0.04],
+            "lag_days": [10.0, 30.0, 20.0, 40.0],
+            "spend": [60.0, 100.0, np.nan, 80.0],
+        }
+    )
+    found = joined(table, MIN_CELL).set_index("channel")
+    assert found.index.tolist() == ["Mail", "Search", "2 smaller channels"]
+    few = found.loc["2 smaller channels"]
+    assert (few["leads"], few["spend"], few["mql"]) == (28, 140.0, 0.5)
+    assert few["leads"] * few["won"] == pytest.approx(3 * 0.2 + 25 * 0.04)
+    assert few["lag_days"] == pytest.approx((10 * 0.6 + 40 * 1.0) / 1.6)
+    assert np.isnan(few["sal"])
+    pd.testing.assert_frame_equal(joined(table, 3), table)
+    assert joined(table.assign(leads=[1, 2, 3, 900]), MIN_CELL)["leads"].tolist() == [906]
+    assert joined(table.assign(leads=[4, 3, 4, 900]), MIN_CELL)["leads"].tolist() == [900, 11]
+
+
+def test_open_leads_of_a_region_are_no_remainder() -> None:
+    table = pd.DataFrame(
+        {
+            "level": ["company", *["region"] * 4, *["territory"] * 3],
+            "key": ["company", "A", "B", "C", "D", "A1", "A2", "B1"],
+            "open_leads": [330.0, 100.0, 4.0, 26.0, 200.0, 90.0, 10.0, 4.0],
+            "waiting": [30.0, 30.0, 0.0, np.nan, 0.0, np.nan, np.nan, np.nan],
+            "overdue": 0.0,
+        }
+    )
+    markets = pd.DataFrame({"region": ["A", "A", "B"], "territory": ["A1", "A2", "B1"]})
+    found = hide_few(table, markets, MIN_CELL).set_index("key")["open_leads"]
+    assert found.isna().to_dict() == {
+        "company": False, "A": True, "B": True, "C": True, "D": False, "A1": False, "A2": False, "B1": True,
+    }  # fmt: skip

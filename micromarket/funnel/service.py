@@ -114,7 +114,7 @@ def lead_channels(
         last = spend[pd.to_datetime(spend["period"]) > pd.to_datetime(spend["period"]).max() - pd.Timedelta(days=364)]
         money = last.groupby("channel")["amount"].sum()
     table["spend"] = table["channel"].map(money).astype(float).to_numpy()
-    table = _joined(table, min_cell)
+    table = joined(table, min_cell)
     paid = table["spend"] > 0
     table["cost_per_lead"] = (table["spend"] / table["leads"]).where(paid & (table["leads"] > 0))
     wins = table["leads"] * table["won"]
@@ -124,8 +124,11 @@ def lead_channels(
     return table
 
 
-def _joined(table: pd.DataFrame, min_cell: int) -> pd.DataFrame:
-    """The channels with few leads in one row, last: rates over their leads, days over their wins, sums of the rest."""
+def joined(table: pd.DataFrame, min_cell: int) -> pd.DataFrame:
+    """Channels with fewer than ``min_cell`` leads in one row, last, with the next smallest where these are too few.
+
+    Rates are over their leads, ``lag_days`` over their wins; leads and money are sums.
+    """
     order = table.sort_values(["leads", "channel"], kind="stable").index
     few = int((table["leads"] < min_cell).sum())
     if few == 0:

@@ -118,18 +118,23 @@ def back_solve(
 
 
 def _pipeline(projection: Projection, data: MarketData, min_cell: int) -> pd.DataFrame:
-    """Coverage and service level; counts of fewer leads than ``min_cell`` are empty, and what would give them away."""
+    """Coverage and service level, without counts of few leads."""
     table = coverage(projection, data.markets)
     service = service_levels(data.lead_steps)
     table = table.merge(service, on=["level", "key"], how="left")
     for column in SERVICE:
         table[column] = table[column].astype(float)
-    within = _adds_up_to(table, data.markets)
+    return hide_few(table, data.markets, min_cell)
+
+
+def hide_few(table: pd.DataFrame, markets: pd.DataFrame, min_cell: int) -> pd.DataFrame:
+    """The artefact ``pipeline`` without counts of fewer leads than ``min_cell``, or those that would give them away."""
+    shown, within = table.copy(), _adds_up_to(table, markets)
     for column in ("open_leads", "waiting", "overdue"):
-        for rows in table.groupby(within, sort=True).groups.values():
-            few = hidden_groups(table.loc[rows, column], min_cell, zeros=False)
-            table.loc[rows[few], column] = np.nan
-    return table
+        for rows in shown.groupby(within, sort=True).groups.values():
+            few = hidden_groups(shown.loc[rows, column], min_cell, zeros=False)
+            shown.loc[rows[few], column] = np.nan
+    return shown
 
 
 def _adds_up_to(table: pd.DataFrame, markets: pd.DataFrame) -> pd.Series:
