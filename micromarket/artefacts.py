@@ -251,7 +251,8 @@ ARTEFACTS: dict[str, Artefact] = {
     "lead_channels": Artefact(
         "funnel", "tables/lead_channels.parquet", ("channel",),
         _columns("channel leads mql sal sql won lag_days spend cost_per_lead cost_per_won leads_due"),
-        "last year's leads by channel (those with few in one row); mql to won: share of leads that get there in the end (young ones completed);"
+        "last year's leads by channel (those with few in one row); mql to won: share of leads that get there in the end"
+        " (young ones completed);"
         " lag_days: lead to win; cost_*: last year's spend over leads and over the wins they end in (empty: no spend"
         " booked); leads_due: the plan's leads at today's mix",
     ),
