@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from micromarket.config import EngineSettings, Source
+from micromarket.databases import connect, named_table
 from micromarket.errors import InputError, Problem, shown
-from micromarket.sources import ROW, Engine, RawTable, _quoted, connect, named_table
+from micromarket.sources import ROW, Engine, RawTable, _quoted
 
 
 class CountingEngine(Protocol):

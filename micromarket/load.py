@@ -10,29 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import geopandas as gpd
 import ibis
 import pandas as pd
 import pyarrow as pa
 from ibis.common.exceptions import IbisError
 
-from micromarket import geography
 from micromarket.config import CUSTOMER_TABLES, Settings
 from micromarket.engines import CountingEngine, open_engine, read_inside, without_row_numbers
-from micromarket.errors import InputError, Problem, did_you_mean, shown
+from micromarket.errors import InputError, Problem, shown
 from micromarket.geography import company as shaping
 from micromarket.geography.hierarchy import nesting_problems
 from micromarket.geography.merged import in_merged_tables
 from micromarket.geography.placing import place_customers, place_in_hexagons
 from micromarket.later import all_as_they_stood
+from micromarket.market_table import SIZES, choose_features, read_markets, warn_of_sizes
 from micromarket.plausibility import View, odd_between_tables, odd_columns, odd_in_table, odd_markets
-from micromarket.sources import ROW, Engine, RawTable, read_source
+from micromarket.sources import Engine, RawTable, read_source
 from micromarket.tables import RULES, TABLE_SCHEMAS
-from micromarket.validate import as_number, check_references, check_table, is_missing, typed
-
-#: Columns of ``markets`` that are never taken for features.
-_SIZES = ("addressable_customers", "market_customers")
-_NOT_FEATURES = {*TABLE_SCHEMAS["markets"].columns, "longitude", "latitude", "lon", "lat", "x", "y", "geometry"}
+from micromarket.validate import check_references, check_table, typed
 
 
 @dataclass
@@ -220,11 +215,9 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
     if "markets" in sound:
         for part in census:
             if part.source.table in raws:
-                columns = [c for c in raws["markets"].table.columns if c not in part.variables or c not in _SIZES]
+                columns = [c for c in raws["markets"].table.columns if c not in part.variables or c not in SIZES]
                 problems += shaping.census_problems(part, raws[part.source.table], columns)
-        found, features = _choose_features(
-            settings, raws["markets"], warnings, [v for c in census for v in c.variables]
-        )
+        found, features = choose_features(settings, raws["markets"], warnings, [v for c in census for v in c.variables])
         problems += found
     economics = settings.economics
     purchases = sound.get("transactions") if economics.relationship == "non-contractual" else None
@@ -234,11 +227,11 @@ def _open(settings: Settings, local: Engine, engine: CountingEngine) -> Dataset:
     if problems:
         raise InputError(problems)
     own = tuple(f for f in features if f in sound["markets"].columns)
-    markets = _read_markets(sound["markets"], raws["markets"], own, warnings)
+    markets = read_markets(sound["markets"], raws["markets"], own, warnings)
     coverage = {}
     for part in census:
         markets, coverage[part.source.shown_as] = shaping.add_census(markets, part, raws[part.source.table], shaped)
-    _warn_of_sizes(markets, warnings)
+    warn_of_sizes(markets, warnings)
     if "market_id" not in sound["customers"].columns:
         home = engine if settings.data["customers"].inside else local
         file = settings.data["customers"].shown_as
@@ -329,97 +322,3 @@ def _check_references(raws: dict[str, RawTable], sound: dict[str, ibis.Table], e
         else:
             problems += check_references(raws[table], sound)
     return problems
-
-
-def _choose_features(
-    settings: Settings, raw: RawTable, warnings: list[str], census: list[str]
-) -> tuple[list[Problem], tuple[str, ...]]:
-    """The features asked for, or every further column whose values are all numbers (one that nearly is: a warning).
-
-    ``census``: columns that the markets get from elsewhere.
-    """
-    problems, numeric = _own_features(settings, raw, warnings, census)
-    asked = settings.features
-    unasked = [c for c in census if asked is not None and c not in asked and c not in _NOT_FEATURES]
-    if unasked:
-        which = ", ".join(map(shown, unasked[:5])) + (" and more" if len(unasked) > 5 else "")
-        warnings.append(f"{which} of geography.census explain nothing: the list features doesn't name them.")
-    return problems, (*numeric, *(c for c in census if c not in _NOT_FEATURES and (asked is None or c in asked)))
-
-
-def _own_features(
-    settings: Settings, raw: RawTable, warnings: list[str], census: list[str]
-) -> tuple[list[Problem], tuple[str, ...]]:
-    table, file = raw.table, raw.source.shown_as
-    candidates = [c for c in table.columns if c not in _NOT_FEATURES]
-    if settings.features is not None:
-        known = [*candidates, *census]
-        unknown = [f for f in settings.features if f not in known]
-        problems = [Problem(settings.path.name, did_you_mean(f, known), "features", value=shown(f)) for f in unknown]
-        wanted = [f for f in settings.features if f in candidates]
-    else:
-        problems, wanted = [], [c for c in candidates if not c.endswith("_id")]
-    if not wanted:
-        return problems, ()
-    odd = {f: (~is_missing(table[f], "number") & as_number(table[f]).isnull()) for f in wanted}
-    counts = table.aggregate(
-        **{f"odd{i}": odd[f].fill_null(False).sum() for i, f in enumerate(wanted)},
-        **{f"n{i}": as_number(table[f]).count() for i, f in enumerate(wanted)},
-    ).to_pyarrow().to_pylist()[0]  # fmt: skip
-    numeric = []
-    for i, f in enumerate(wanted):
-        if not counts[f"odd{i}"] and counts[f"n{i}"]:
-            numeric.append(f)
-        elif settings.features is None:
-            if 0 < 5 * counts[f"odd{i}"] < counts[f"n{i}"]:
-                some = f"{counts[f'odd{i}']:,} of its values are no numbers"
-                warnings.append(f"The column {shown(f)} of {file} is not used to explain potential: {some}.")
-        else:
-            numbered = raw.numbered
-            bad = numbered.filter(~is_missing(numbered[f], "number") & as_number(numbered[f]).isnull()).select(ROW, f)
-            first = bad.order_by(ROW).limit(1).to_pyarrow().to_pylist()
-            row, value = (first[0][ROW], shown(first[0][f])) if first else (None, "nothing in any row")
-            problems.append(Problem(file, "a number in every row", f, row, value, max(counts[f"odd{i}"] - 1, 0)))
-    return problems, tuple(numeric)
-
-
-def _read_markets(table: ibis.Table, raw: RawTable, features: tuple[str, ...], warnings: list[str]) -> pd.DataFrame:
-    known = [c for c in TABLE_SCHEMAS["markets"].columns if c in table.columns]
-    frame = table.select(*[table[c] for c in known], **{f: as_number(table[f]) for f in features}).to_pandas()
-    if "geometry" in frame.columns:
-        geometry = gpd.GeoSeries.from_wkb(
-            frame["geometry"].map(lambda b: bytes(b) if b is not None else None), crs=raw.crs
-        )
-        frame = gpd.GeoDataFrame(frame.drop(columns="geometry"), geometry=geometry, crs=raw.crs)
-    for column, default in (("name", frame["market_id"]), ("region", "All")):
-        if column not in frame.columns:
-            frame[column] = default
-        frame[column] = frame[column].fillna(default).astype("str").map(_readable)
-    for column in ("addressable_customers", "market_customers"):
-        if column not in frame.columns:
-            frame[column] = float("nan")
-    frame = frame.sort_values("market_id", kind="stable").reset_index(drop=True)
-    if "geometry" in frame.columns:
-        warnings += [f"{text[0].upper()}{text[1:]}." for text in geography.validate_geometry(frame)]
-    return geography.prepare_markets(frame)
-
-
-def _readable(name: str) -> str:
-    """A name as it stands in lists, on maps and in a terminal: one line, in the direction of its own letters."""
-    plain = "".join(" " if c.isspace() else "" if c in _UNSEEN else c for c in name)
-    return " ".join(plain.split()) or name
-
-
-#: Turns of direction, byte order marks and blanks without width; not the joiners that some scripts need.
-_UNSEEN = frozenset("\u061c\u200b\u200e\u200f\u2060\ufeff") | {
-    chr(c) for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-}
-
-
-def _warn_of_sizes(markets: pd.DataFrame, warnings: list[str]) -> None:
-    n = int(markets["market_customers"].gt(markets["addressable_customers"]).sum())
-    if n:
-        warnings.append(
-            f"{n:,} markets hold more buyers (market_customers) than people who could buy (addressable_customers);"
-            " one of the two columns is off there."
-        )

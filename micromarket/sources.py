@@ -6,27 +6,24 @@ streamed over in batches. A second view with a column ``_row``, the number of th
 
 from __future__ import annotations
 
-import os
-import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import geopandas as gpd
 import ibis
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyproj import CRS
-from pyproj.exceptions import CRSError
 
-from micromarket.config import Source, expand_variables
+from micromarket.config import Source
+from micromarket.databases import connect, named_table, without_secrets
 from micromarket.delimited import register_delimited
 from micromarket.errors import InputError, Problem, did_you_mean, shown
 from micromarket.remote import PARQUET, RemoteError, RemotePath, fetch, filesystem, find, has_wildcard
 from micromarket.spreadsheets import read_sheet
+from micromarket.vector_files import is_geoparquet, read_vector
 
 ROW = "_row"
 _VECTOR = {".geojson", ".json", ".gpkg", ".shp", ".fgb"}
@@ -124,69 +121,12 @@ def _file_problem(source: Source, error: BaseException, expected: str = "a reada
     return InputError([Problem(source.shown_as, expected, value=shown(text[0] if text else type(error).__name__, 160))])
 
 
-def _is_geoparquet(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in PARQUET and b"geo" in (pq.read_schema(path).metadata or {})
-
-
 def _local_times(schema: pa.Schema) -> str:
     """SQL that gives timestamps with a time zone the local time: a day must not depend on where the plan is made."""
     zoned = [(f.name, f.type.tz) for f in schema if pa.types.is_timestamp(f.type) and f.type.tz]
     quoted = [('"' + name.replace('"', '""') + '"', zone.replace("'", "''")) for name, zone in zoned]
     replaced = ", ".join(f"timezone('{zone}', {name}) AS {name}" for name, zone in quoted)
     return f" REPLACE ({replaced})" if replaced else ""
-
-
-def _declared_crs(path: Path) -> str | None:
-    """The coordinate system that a GeoJSON file names (GDAL takes an unknown one for WGS 84 without a word)."""
-    if path.suffix.lower() not in {".geojson", ".json"}:
-        return None
-    with path.open("rb") as stream:
-        start = stream.read(65_536).decode("utf-8", "replace")
-    found = re.search(r'"crs"\s*:\s*\{[^{}]*"properties"\s*:\s*\{\s*"name"\s*:\s*"([^"]+)"', start)
-    return found[1] if found else None
-
-
-def _is_known_crs(name: str) -> bool:
-    try:
-        CRS.from_user_input(name)
-    except CRSError:
-        return False
-    return True
-
-
-def _vector_frame(source: Source, path: Path) -> gpd.GeoDataFrame:
-    if path.suffix.lower() in {".parquet", ".pq"}:
-        return gpd.read_parquet(path)
-    return gpd.read_file(path, layer=source.layer) if source.layer else gpd.read_file(path)
-
-
-def _geometry_problems(source: Source, frame: gpd.GeoDataFrame) -> list[Problem]:
-    if frame.crs is None:
-        return [Problem(source.shown_as, "a file that declares its coordinate reference system", column="geometry")]
-    geometry = frame.geometry
-    present = ~(geometry.isna() | geometry.is_empty)
-    if not present.any():
-        return [Problem(source.shown_as, "at least one geometry", column="geometry")]
-    if frame.crs.is_geographic:
-        bounds = geometry[present].bounds
-        outside = (bounds.minx < -180.001) | (bounds.maxx > 360.001) | (bounds.miny < -90.001) | (bounds.maxy > 90.001)
-        if outside.any():
-            first = outside.idxmax()
-            at = f"{bounds.loc[first, 'minx']:.6g}, {bounds.loc[first, 'miny']:.6g}"
-            expected = f"degrees, as the file declares {frame.crs.to_string()}"
-            row, more = int(first) + 1, int(outside.sum()) - 1
-            return [Problem(source.shown_as, expected, column="geometry", row=row, value=at, more=more)]
-    return []
-
-
-def _dissolved(source: Source, frame: gpd.GeoDataFrame, column: str) -> gpd.GeoDataFrame:
-    if column not in frame.columns:
-        expected = did_you_mean(column, [c for c in frame.columns if c != frame.geometry.name])
-        raise InputError(
-            [Problem(source.shown_as, expected, column=f"data.{source.table}.dissolve", value=shown(column))]
-        )
-    frame = frame.set_geometry(frame.geometry.make_valid())
-    return frame[[column, frame.geometry.name]].dissolve(by=column, as_index=False)
 
 
 def _several(engine: Engine, source: Source, path: Path | RemotePath, name: str) -> list[Path]:
@@ -213,7 +153,7 @@ def _register(engine: Engine, source: Source, path: Path | RemotePath, name: str
         raise _file_problem(source, error) from error
     if len(files) == 1:
         return _register_file(engine, source, files[0], name)
-    if any(_compressed_suffix(f) in _VECTOR or _is_geoparquet(f) for f in files):
+    if any(_compressed_suffix(f) in _VECTOR or is_geoparquet(f) for f in files):
         raise InputError([Problem(source.shown_as, "one file of borders, not several")])
     parts = []
     for i, file in enumerate(files):
@@ -252,8 +192,10 @@ def _register_file(engine: Engine, source: Source, path: Path, name: str) -> tup
     suffix = _compressed_suffix(path)
     duck = engine.duck
     try:
-        if suffix in _VECTOR or (suffix in PARQUET and _is_geoparquet(path)):
-            return _register_vector(engine, source, path, name), source
+        if suffix in _VECTOR or (suffix in PARQUET and is_geoparquet(path)):
+            found, crs = read_vector(source, path, dissolve=name == f"file_{source.table}")
+            engine.put(name, found)
+            return crs, source
         if suffix in {".csv", ".tsv", ".txt"} and path.is_file():
             register_delimited(duck, path, name, source.shown_as)
         elif suffix in PARQUET or path.is_dir():
@@ -276,68 +218,6 @@ def _register_file(engine: Engine, source: Source, path: Path, name: str) -> tup
     except Exception as error:
         raise _file_problem(source, error) from error
     return None, source
-
-
-def _register_vector(engine: Engine, source: Source, path: Path, name: str) -> Any:
-    """A table with borders or points, these as WKB; returns their coordinate system."""
-    declared = _declared_crs(path)
-    if declared is not None and not _is_known_crs(declared):
-        expected = "a known coordinate reference system such as EPSG:4326"
-        raise InputError([Problem(source.shown_as, expected, column="geometry", value=shown(declared))])
-    frame = _vector_frame(source, path)
-    if not isinstance(frame, gpd.GeoDataFrame):
-        frame = gpd.GeoDataFrame(frame, geometry=gpd.GeoSeries([None] * len(frame)))
-    problems = _geometry_problems(source, frame)
-    if problems:
-        raise InputError(problems)
-    if source.dissolve is not None and name == f"file_{source.table}":
-        frame = _dissolved(source, frame, source.dissolve)
-    flat = pd.DataFrame(frame.drop(columns=frame.geometry.name))
-    flat["geometry"] = frame.geometry.to_wkb()
-    engine.put(name, pa.Table.from_pandas(flat, preserve_index=False))
-    return frame.crs
-
-
-def connect(connection: str, shown_as: str, key: str) -> Any:
-    """The Ibis backend of a connection URL; variables of the environment are filled in here and never shown."""
-    try:
-        url = expand_variables(connection)
-    except ValueError as error:
-        raise InputError([Problem(shown_as, str(error), column=key)]) from None
-    # ``from None`` below: the driver's own error, which --debug would show too, may repeat the URL
-    try:
-        return ibis.connect(url)
-    except ImportError:
-        backend = connection.split(":")[0]
-        package = "micromarket[postgres]" if backend.startswith("postgres") else f"ibis-framework[{backend}]"
-        expected = f"the driver of {backend} to be installed (pip install '{package}')"
-        raise InputError([Problem(shown_as, expected, column=key)]) from None
-    except Exception as error:
-        # the driver's message may repeat the URL, which may hold a password: only the error's type is shown
-        expected = "a database that answers, at a URL such as postgres://user:password@host/database"
-        raise InputError([Problem(shown_as, expected, column=key, value=type(error).__name__)]) from None
-
-
-def without_secrets(text: str, connection: str) -> str:
-    """``text`` (a driver's message) without what the environment gave the connection, and without any password.
-
-    >>> without_secrets("no such host: postgres://me:pw@db/x", "postgres://me:pw@db/x")
-    'no such host: postgres://…@db/x'
-    """
-    for name, default in re.findall(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}", connection):
-        value = os.environ.get(name, default)
-        if value:
-            text = text.replace(value, f"${{{name}}}")
-            for part in re.split(r"[/:@?&=;]+", value):
-                text = text.replace(part, "…") if len(part) > 5 and part in text else text
-    return re.sub(r"://[^@\s/]+@", "://…@", text)
-
-
-def named_table(backend: Any, name: str) -> ibis.Table:
-    """The table ``name``, ``schema.name`` or ``catalog.schema.name`` of a database, each part letter by letter."""
-    *place, table = name.split(".")
-    # as one string, Ibis quotes a schema; more levels it takes as a tuple
-    return backend.table(table, database=tuple(place) if len(place) > 1 else "".join(place) or None)
 
 
 def _from_database(engine: Engine, source: Source, name: str) -> None:

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from micromarket.artefacts import ARTEFACTS
 from micromarket.config import Settings, WriteBack
+from micromarket.databases import connect
 from micromarket.errors import InputError, MicromarketError, Problem, StageError, shown
-from micromarket.sources import connect
 
 RUNS = "runs"
 
