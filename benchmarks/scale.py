@@ -6,8 +6,8 @@
 
 Times are CPU seconds of all threads (a busy machine stretches the wall's; those are recorded too). Every measurement
 is a process of its own, whose peak memory is its own; figures are added to ``--results`` (JSON lines,
-default ``scale.jsonl`` in the working directory). ``fit``: a + b n^c by nonlinear least squares of relative errors,
-with what it makes of a billion purchases and of 200,000 markets. Seeds are fixed.
+default ``scale.jsonl`` in the working directory). ``fit``: a + b n^c by least squares of relative errors to the
+figures in ``scale_measured.jsonl``, with what it makes of a billion purchases and of 200,000 markets. Seeds are fixed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from run_time import PeakMemory, reference_seconds
+from run_time import PeakMemory
 
 STAGES = ("value", "potential", "response", "response, weekly", "allocation", "targets")
 PLAN = """\
@@ -43,6 +43,8 @@ data:
   customers: customers.parquet
   transactions: {{path: log}}
 """
+#: What scale.md rests on; ``source`` says where a figure is from that this script didn't measure.
+MEASURED = Path(__file__).with_name("scale_measured.jsonl")
 #: What the issue asks for.
 BILLION, MARKETS = 1_000_000_000, 200_000
 
@@ -282,33 +284,51 @@ def fit_cost(sizes: list[int], seconds: list[float]) -> Cost:
     return Cost(float(np.exp(found[0])), each, float(found[2]), miss, int(n.max()))
 
 
-def fit(given: argparse.Namespace) -> None:
-    rows = [json.loads(line) for line in given.results.read_text().splitlines()]
+def reach(cost: Cost, sizes: list[int], measured: list[float], goal: float) -> tuple[float, float]:
+    """From the largest measurement on by the lowest and highest of fitted power, 1 and last step's, and the fit."""
+    powers = [cost.power, 1.0]
+    if len(sizes) > 1:
+        step = np.log(max(measured[-1], 1e-3) / max(measured[-2], 1e-3)) / np.log(sizes[-1] / sizes[-2])
+        powers.append(float(np.clip(step, 0.5, 2.0)))
+    grown = [measured[-1] * (goal / sizes[-1]) ** power for power in powers]
+    grown.append(cost.at(goal))
+    return min(grown), max(grown)
+
+
+def figures(path: Path) -> dict[tuple[str, str], dict[int, float]]:
+    """By what was measured and what it grows with: figure by size; the latest measurement of a size counts."""
     found: dict[tuple[str, str], dict[int, float]] = {}
-    for row in rows:  # the latest measurement of a size counts
-        if row["what"] == "log" and row["engine"] == "duckdb":
-            for stage, seconds in row["seconds"].items():
-                if stage.endswith(", wall"):
-                    continue
-                found.setdefault((stage, "purchases"), {})[row["purchases"]] = seconds
-            found.setdefault(("peak GB", "purchases"), {})[row["purchases"]] = row["peak_gb"]
-        elif row["what"] == "markets":
-            seconds = row["seconds"][row["stage"]]
-            found.setdefault((row["stage"], "markets"), {})[row["markets"]] = seconds
-            found.setdefault((f"{row['stage']}, peak GB", "markets"), {})[row["markets"]] = row["peak_gb"]
-    print("| | by | fixed | power | largest measured | there | worst miss | extrapolated to | gives |\n|" + "---|" * 9)
-    for (stage, by), measured in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
+    for row in (json.loads(line) for line in path.read_text().splitlines() if line):
+        if row["what"] == "log" and row["engine"] != "duckdb":
+            continue
+        by = "purchases" if row["what"] in ("log", "customers") else "markets"
+        size = row[by]
+        for stage, seconds in row["seconds"].items():
+            if not stage.endswith(", wall"):
+                found.setdefault((stage, by), {})[size] = seconds
+        if row.get("peak_gb"):
+            name = {"log": "open to value", "customers": "each customer's value"}.get(row["what"], row.get("stage"))
+            found.setdefault((f"{name}, peak GB", by), {})[size] = row["peak_gb"]
+    return found
+
+
+def fit(given: argparse.Namespace) -> None:
+    print("| | by | sizes | fixed | power | at the largest | worst miss | for | fit | range |\n|" + "---|" * 10)
+    for (stage, by), measured in sorted(figures(given.results).items(), key=lambda item: (item[0][1], item[0][0])):
         sizes = sorted(measured)
+        goal = BILLION if by == "purchases" else MARKETS
+        shown = f"| {stage} | {by} | {sizes[0]:,} to {sizes[-1]:,} ({len(sizes)}) |"
+        last = f"{measured[sizes[-1]]:,.1f}"
         if len(sizes) < 3:
-            print(f"| {stage} | {by} | | | {sizes[-1]:,} | {measured[sizes[-1]]:,.1f} | | | fewer than 3 sizes |")
+            print(f"{shown} | | {last} | | | fewer than 3 sizes | |")
             continue
         cost = fit_cost(sizes, [measured[n] for n in sizes])
-        goal = BILLION if by == "purchases" else MARKETS
-        print(
-            f"| {stage} | {by} | {cost.fixed:.2g} | {cost.power:.2f} | {cost.largest:,} | {measured[cost.largest]:,.1f}"
-            f" | {cost.miss:.0%} | {goal:,} | {'measured' if cost.largest >= goal else f'{cost.at(goal):,.0f}'} |"
-        )
-    print(f"\nreference work in this session: {reference_seconds():.1f} s")
+        line = f"{shown} {cost.fixed:.2g} | {cost.power:.2f} | {last} | {cost.miss:.0%} | {goal:,} |"
+        if cost.largest >= goal:
+            print(f"{line} measured | |")
+            continue
+        low, high = reach(cost, sizes, [measured[n] for n in sizes], goal)
+        print(f"{line} {cost.at(goal):,.3g} | {low:,.3g} to {high:,.3g} |")
 
 
 def one(given: list[str]) -> None:
@@ -325,7 +345,9 @@ def main() -> None:
         one(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("scale.jsonl"))
+    parser.add_argument(
+        "--results", type=Path, help="default: scale.jsonl here; fit: scale_measured.jsonl beside this file"
+    )
     parser.add_argument("--folder", help="of the logs, kept between runs; default: the temporary folder")
     parser.add_argument("--limit", type=float, default=1800, help="seconds that a measurement may take")
     commands = parser.add_subparsers(required=True)
@@ -344,6 +366,7 @@ def main() -> None:
     fits = commands.add_parser("fit")
     fits.set_defaults(do=fit)
     given = parser.parse_args()
+    given.results = given.results or (MEASURED if given.do is fit else Path("scale.jsonl"))
     given.do(given)
 
 
