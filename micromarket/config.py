@@ -16,7 +16,7 @@ from micromarket._data_readers import CUSTOMER_TABLES as CUSTOMER_TABLES
 from micromarket._readers import SectionReader
 from micromarket._readers import expand_variables as expand_variables
 from micromarket._sections import READERS, REQUIRED
-from micromarket._yaml import Loader as _Loader
+from micromarket._yaml import parse
 from micromarket.dates import LENGTHS, START, is_relative, resolve_as_of, resolve_plan
 from micromarket.errors import InputError, Problem, did_you_mean, shown
 from micromarket.formats import parse_locale
@@ -115,7 +115,7 @@ def read_run_rules(path: str | Path) -> RunRules:
     """The section ``run`` of a ``plan.yml`` that may be wrong everywhere else: who is told when it fails needs it."""
     try:
         path = Path(path).absolute()
-        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+        raw = parse(path.read_text(encoding="utf-8-sig"))
         return _run_rules(SectionReader(path.name), raw.get("run"), path.parent) or RunRules()
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
         return RunRules()
@@ -209,7 +209,7 @@ def read_settings(path: str | Path, as_of: dt.date | None = None, pinned: Pinned
     path = Path(path).absolute()
     file = path.name
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+        raw = parse(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError([Problem(str(path), "a readable UTF-8 file", value=type(error).__name__)]) from error
     except yaml.YAMLError as error:

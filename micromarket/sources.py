@@ -6,6 +6,7 @@ streamed over in batches. A second view with a column ``_row``, the number of th
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +118,8 @@ def _quoted(path: Path | str) -> str:
 
 
 def _file_problem(source: Source, error: BaseException, expected: str = "a readable file") -> InputError:
-    text = str(error).strip().splitlines()
+    # what a library calls its errors tells a reader nothing
+    text = re.sub(r"^(\w+(Exception|Error): )+", "", str(error).strip()).splitlines()
     return InputError([Problem(source.shown_as, expected, value=shown(text[0] if text else type(error).__name__, 160))])
 
 

@@ -119,7 +119,12 @@ RULES: dict[str, Rules] = {
         references=_TO_MARKETS,
     ),
     "sales_force": Rules("sales coverage and last year's targets", key=("market_id",), references=_TO_MARKETS),
-    "field_notes": Rules("what the people on the ground know", references=_TO_MARKETS, until_as_of=("date",)),
+    "field_notes": Rules(
+        "what the people on the ground know",
+        references=_TO_MARKETS,
+        until_as_of=("date",),
+        ordered=(("low", "high"),),
+    ),
     "experiments": Rules("finished geo experiments", until_as_of=("end",), ordered=(("start", "end"),)),
 }
 
@@ -296,7 +301,8 @@ def documentation() -> str:
                 limits.append("in `{}.{}`".format(*rules.references[name]))
             if name in rules.until_as_of:
                 limits.append("on or before `as_of`")
-            limits += [f"on or after `{a}`" for a, b in rules.ordered if b == name]
+            since = "on or after" if column_type(table, name) == "date" else "at least"
+            limits += [f"{since} `{a}`" for a, b in rules.ordered if b == name]
             shown = f"**{name}**" if column.required else name
             kind, unit = column_type(table, name), (column.metadata or {})["unit"]
             lines.append(f"| {shown} | {kind} | {unit} | {'; '.join(limits)} | {column.description} |")

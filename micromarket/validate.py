@@ -135,7 +135,8 @@ def _column_violations(raw: ir.Table, table: str, as_of: dt.date) -> list[_Viola
     for first, second in rules.ordered:
         if first in typed and second in typed:
             bad = typed[second] < typed[first]
-            found.append(_Violation(second, bad, f"a date on or after {first}"))
+            dated = column_type(table, second) == "date"
+            found.append(_Violation(second, bad, f"{'a date on or after' if dated else 'at least'} {first}"))
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,8 @@ from pyproj.exceptions import CRSError
 from micromarket.config import Source
 from micromarket.errors import InputError, Problem, did_you_mean, shown
 from micromarket.remote import PARQUET
+
+_DEGREES = 360.0  # no company's markets lie within so few metres of where a projection begins
 
 
 def is_geoparquet(path: Path) -> bool:
@@ -88,6 +91,12 @@ def _geometry_problems(source: Source, frame: gpd.GeoDataFrame) -> list[Problem]
             expected = f"degrees, as the file declares {frame.crs.to_string()}"
             row, more = int(first) + 1, int(outside.sum()) - 1
             return [Problem(source.shown_as, expected, column="geometry", row=row, value=at, more=more)]
+    elif float(np.nanmax(np.abs(geometry[present].total_bounds))) <= _DEGREES:
+        expected = (
+            f"coordinates in the unit of {frame.crs.to_string()}, which the file declares; these look like degrees"
+        )
+        at = ", ".join(f"{v:.6g}" for v in geometry[present].total_bounds)
+        return [Problem(source.shown_as, expected, column="geometry", value=at)]
     return []
 
 

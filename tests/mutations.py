@@ -1766,7 +1766,9 @@ def _plan_text() -> Iterator[Mutation]:
     yield text("a margin as a text", "margin_rate: 0.45", "margin_rate: '0.45'", "economics.margin_rate")
     yield text("yes for a number", "growth: 0.10", "growth: yes", "targets.growth")
     yield text("two documents", "company:", "---\na: 1\n---\ncompany:")
-    yield text("a byte order mark", "# The plan", "\ufeff# The plan", outcome="harmless")
+    yield Mutation(
+        "plan.yml: a byte order mark", "contracts", "harmless", content("plan.yml", lambda b: b"\xef\xbb\xbf" + b)
+    )
     yield whole("a bomb of aliases", lambda b: _BOMB.encode() + b)
     yield whole(
         "a bomb where a value belongs",

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from micromarket.config import Budget, Settings, _Loader, read_settings
+from micromarket._yaml import parse
+from micromarket.config import Budget, Settings, read_settings
 from micromarket.errors import InputError, Problem
 from micromarket.explore.scenarios import Scenario
 from micromarket.workspace import write_atomically
@@ -42,7 +43,7 @@ def save_scenario(scenario: Scenario, settings: Settings, name: str | None = Non
     words = re.sub(r"[^\w]+", "-", (name or scenario.name).strip().lower(), flags=re.UNICODE).strip("-_")[:60]
     if not words:
         raise InputError([Problem("scenario", "a name with letters or digits", value=name or scenario.name)])
-    raw = yaml.load(settings.path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+    raw = parse(settings.path.read_text(encoding="utf-8-sig"))
     raw["budget"] = {**(raw.get("budget") or {}), **_changed(scenario, settings)}
     if scenario.margin_rate not in (None, settings.economics.margin_rate):
         raw["economics"] = {**raw["economics"], "margin_rate": scenario.margin_rate}

@@ -75,6 +75,13 @@ def validate_geometry(markets: pd.DataFrame) -> list[str]:
         found.append(
             f"{_count(invalid.sum())} a boundary that crosses itself, repaired: {_some(ids[invalid.to_numpy()])}"
         )
+    lines = geometry.geom_type.isin(["LineString", "MultiLineString", "LinearRing"]).to_numpy()
+    if lines.any():
+        found.append(f"{_count(lines.sum())} a line for a boundary, which holds no area: {_some(ids[lines])}")
+    drawn = geometry[~missing & geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
+    twice = drawn.to_wkb().duplicated(keep=False).reindex(geometry.index, fill_value=False).to_numpy()
+    if twice.any():
+        found.append(f"{_count(twice.sum())} the same boundary as another market: {_some(ids[twice])}")
     if usable is not None:
         lost = usable.isna().to_numpy() & ~missing.to_numpy()
         if lost.any():

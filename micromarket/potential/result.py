@@ -93,7 +93,9 @@ def estimate_potential(
         frontier.potential, frontier.expected, design.bound, markets["market_id"], field_notes, settings.as_of
     )
     scores = pd.DataFrame({"market_id": markets["market_id"], "customers": design.n})
-    scores["penetration"] = _ratio(design.n, number(markets, "addressable_customers"))
+    reached = _ratio(design.n, number(markets, "addressable_customers"))
+    # more customers than people who could buy: that number of people is wrong, which the data stage says
+    scores["penetration"] = np.where(reached <= 1, reached, np.nan)
     scores["share"] = _ratio(design.n, number(markets, "market_customers"))
     value, unvalued = _value(markets["market_id"], value_markets)
     scores = scores.join(value)
